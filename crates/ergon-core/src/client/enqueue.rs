@@ -1,0 +1,295 @@
+//! The awaitable builders of an enqueue.
+
+use std::{
+    future::{Future, IntoFuture},
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::{Client, Enqueued, Handle};
+use crate::{
+    error::{EnqueueError, InvalidName},
+    id::{PACK_LEN_MAX, TaskId},
+    limits::{BATCH_BYTES_MAX, BATCH_MAX},
+    name::KindName,
+    options::{TaskOptions, forwarded_setters, with_task_options},
+    record::NewTask,
+    retry::RetryPolicy,
+    store::Inserted,
+    time::Now,
+    unique::Unique,
+};
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What to do when another task holds the unique key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OnDuplicate {
+    Answer,
+    Error,
+}
+
+/// One enqueue, to be awaited.
+///
+/// # Cancel safety
+///
+/// Once awaited and dropped, the task has been stored or not. Choose an [`id`](Self::id) and
+/// enqueue again to be sure: the same id is never a second task.
+#[derive(Debug)]
+#[must_use = "nothing is enqueued until the builder is awaited"]
+pub struct Enqueue<O> {
+    client: Client,
+    kind: Result<KindName, InvalidName>,
+    payload: Result<Vec<u8>, serde_json::Error>,
+    kind_options: TaskOptions,
+    options: TaskOptions,
+    id: Option<TaskId>,
+    on_duplicate: OnDuplicate,
+    output: PhantomData<fn() -> O>,
+}
+
+with_task_options!(forwarded_setters [impl<O> Enqueue<O>]);
+
+impl<O> Enqueue<O> {
+    pub(super) fn new(
+        client: &Client,
+        kind: Result<KindName, InvalidName>,
+        payload: Result<Vec<u8>, serde_json::Error>,
+        kind_options: TaskOptions,
+    ) -> Self {
+        Self {
+            client: client.clone(),
+            kind,
+            payload,
+            kind_options,
+            options: TaskOptions::default(),
+            id: None,
+            on_duplicate: OnDuplicate::Answer,
+            output: PhantomData,
+        }
+    }
+
+    /// Adds prepared choices, weaker than those made on this builder before.
+    pub fn options(mut self, options: TaskOptions) -> Self {
+        self.options = self.options.or(options);
+        self
+    }
+
+    /// Chooses the id, so that the enqueue can be repeated. Default: a new one.
+    pub const fn id(mut self, id: TaskId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Makes a [duplicate](EnqueueError::Duplicate) an error.
+    pub const fn or_error(mut self) -> Self {
+        self.on_duplicate = OnDuplicate::Error;
+        self
+    }
+
+    /// Makes the task without enqueuing it, for stores that take tasks in a transaction of the
+    /// caller.
+    ///
+    /// # Errors
+    ///
+    /// Every [`EnqueueError`] but those of the store.
+    pub fn into_new_task(self) -> Result<NewTask, EnqueueError> {
+        let inner = &self.client.inner;
+        let kind = self.kind.map_err(|error| invalid_kind(&error))?;
+        let payload = self
+            .payload
+            .map_err(|source| EnqueueError::Encode { source })?;
+        let options = with_queue_options(&self.client, self.options.or(self.kind_options));
+        let now = inner.clock.now();
+        let id = self.id.unwrap_or_else(|| inner.ids.next_id(now));
+        let task = options.into_task(id, kind, payload)?;
+        task.check(&inner.limits, now)?;
+        Ok(task)
+    }
+}
+
+impl<O> Enqueue<O> {
+    /// Splits off what it takes to answer the enqueue, for stores that take tasks in a transaction of
+    /// the caller.
+    pub fn into_parts(self) -> (Result<NewTask, EnqueueError>, Answer<O>) {
+        let answer = Answer {
+            client: self.client.clone(),
+            on_duplicate: self.on_duplicate,
+            output: PhantomData,
+        };
+        (self.into_new_task(), answer)
+    }
+
+    async fn send(self) -> Result<Enqueued<O>, EnqueueError> {
+        let (task, answer) = self.into_parts();
+        let task = task?;
+        let id = task.id;
+        let inserted = answer.client.store().insert(&[task], Now::Store).await?;
+        answer.to(id, inserted.first().copied().unwrap_or(Inserted::Created))
+    }
+}
+
+/// Turns what a store answered into what the caller of an [`Enqueue`] awaits.
+#[derive(Debug)]
+pub struct Answer<O> {
+    client: Client,
+    on_duplicate: OnDuplicate,
+    output: PhantomData<fn() -> O>,
+}
+
+impl<O> Answer<O> {
+    /// The answer for the task with this id.
+    ///
+    /// # Errors
+    ///
+    /// [`EnqueueError::Duplicate`] when the caller asked for it.
+    pub fn to(&self, id: TaskId, inserted: Inserted) -> Result<Enqueued<O>, EnqueueError> {
+        let handle = |id| Handle::new(Arc::clone(self.client.store()), id);
+        match (inserted, self.on_duplicate) {
+            (Inserted::Duplicate { of }, OnDuplicate::Error) => Err(EnqueueError::Duplicate { of }),
+            (Inserted::Duplicate { of }, OnDuplicate::Answer) => {
+                Ok(Enqueued::Duplicate(handle(of)))
+            }
+            (Inserted::Created | Inserted::AlreadyExists, _) => Ok(Enqueued::Created(handle(id))),
+        }
+    }
+}
+
+impl<O: Send + 'static> IntoFuture for Enqueue<O> {
+    type Output = Result<Enqueued<O>, EnqueueError>;
+    type IntoFuture = BoxFuture<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.send())
+    }
+}
+
+/// Many enqueues of one kind, to be awaited.
+///
+/// # Cancel safety
+///
+/// Once awaited and dropped, each batch of up to 10,000 tasks has been stored or not, in order.
+#[derive(Debug)]
+#[must_use = "nothing is enqueued until the builder is awaited"]
+pub struct EnqueueMany<O> {
+    client: Client,
+    kind: Result<KindName, InvalidName>,
+    payloads: Vec<Result<Vec<u8>, serde_json::Error>>,
+    kind_options: TaskOptions,
+    options: TaskOptions,
+    output: PhantomData<fn() -> O>,
+}
+
+with_task_options!(forwarded_setters [impl<O> EnqueueMany<O>]);
+
+impl<O> EnqueueMany<O> {
+    pub(super) fn new(
+        client: &Client,
+        kind: Result<KindName, InvalidName>,
+        payloads: Vec<Result<Vec<u8>, serde_json::Error>>,
+        kind_options: TaskOptions,
+    ) -> Self {
+        Self {
+            client: client.clone(),
+            kind,
+            payloads,
+            kind_options,
+            options: TaskOptions::default(),
+            output: PhantomData,
+        }
+    }
+
+    /// Adds prepared choices, weaker than those made on this builder before.
+    pub fn options(mut self, options: TaskOptions) -> Self {
+        self.options = self.options.or(options);
+        self
+    }
+
+    /// Makes the tasks without enqueuing them, for stores that take tasks in a transaction of the
+    /// caller.
+    ///
+    /// # Errors
+    ///
+    /// Every [`EnqueueError`] but those of the store.
+    pub fn into_new_tasks(self) -> Result<Vec<NewTask>, EnqueueError> {
+        let inner = &self.client.inner;
+        let kind = self.kind.map_err(|error| invalid_kind(&error))?;
+        let options = with_queue_options(&self.client, self.options.or(self.kind_options));
+        let now = inner.clock.now();
+        let mut pack = TaskId::MIN;
+        let mut tasks = Vec::with_capacity(self.payloads.len());
+        for (index, payload) in self.payloads.into_iter().enumerate() {
+            let offset = index % PACK_LEN_MAX;
+            if offset == 0 {
+                pack = inner.ids.next_id(now);
+            }
+            let id = pack.with_offset(u16::try_from(offset).unwrap_or_default());
+            let payload = payload.map_err(|source| EnqueueError::Encode { source })?;
+            let task = options.clone().into_task(id, kind.clone(), payload)?;
+            task.check(&inner.limits, now)?;
+            tasks.push(task);
+        }
+        Ok(tasks)
+    }
+}
+
+impl<O: Send + 'static> EnqueueMany<O> {
+    async fn send(self) -> Result<Vec<Enqueued<O>>, EnqueueError> {
+        let client = self.client.clone();
+        let on_duplicate = OnDuplicate::Answer;
+        let answer = Answer {
+            client: client.clone(),
+            on_duplicate,
+            output: PhantomData,
+        };
+        let tasks = self.into_new_tasks()?;
+        let mut enqueued = Vec::with_capacity(tasks.len());
+        let mut rest = tasks.as_slice();
+        while !rest.is_empty() {
+            let (batch, later) = rest.split_at(batch_len(rest));
+            let inserted = client.store().insert(batch, Now::Store).await?;
+            for (task, inserted) in batch.iter().zip(inserted) {
+                enqueued.push(answer.to(task.id, inserted)?);
+            }
+            rest = later;
+        }
+        Ok(enqueued)
+    }
+}
+
+impl<O: Send + 'static> IntoFuture for EnqueueMany<O> {
+    type Output = Result<Vec<Enqueued<O>>, EnqueueError>;
+    type IntoFuture = BoxFuture<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.send())
+    }
+}
+
+/// How many of these tasks fit one batch; at least one.
+fn batch_len(tasks: &[NewTask]) -> usize {
+    let mut bytes = 0;
+    let fitting = tasks.iter().take(BATCH_MAX).take_while(|task| {
+        bytes += task.spec.bytes();
+        bytes <= BATCH_BYTES_MAX
+    });
+    std::cmp::max(1, fitting.count())
+}
+
+fn with_queue_options(client: &Client, options: TaskOptions) -> TaskOptions {
+    match client.inner.queue_options.get(options.chosen_queue()) {
+        Some(weaker) => options.or(weaker.clone()),
+        None => options,
+    }
+}
+
+fn invalid_kind(error: &InvalidName) -> EnqueueError {
+    EnqueueError::InvalidOptions {
+        field: "kind",
+        reason: error.to_string(),
+    }
+}

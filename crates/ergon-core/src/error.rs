@@ -1,0 +1,255 @@
+//! What can go wrong, by operation.
+
+use crate::{id::TaskId, name::TAG_BYTES_MAX};
+
+/// The boxed cause of an error.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// A text that is no valid name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {text:?} is not {rule}")]
+pub struct InvalidName {
+    what: &'static str,
+    text: String,
+    rule: &'static str,
+}
+
+impl InvalidName {
+    pub(crate) fn new(what: &'static str, text: &str, rule: &'static str) -> Self {
+        let shown: String = text.chars().take(TAG_BYTES_MAX).collect();
+        let text = if shown.len() < text.len() {
+            format!("{shown}…")
+        } else {
+            shown
+        };
+        Self { what, text, rule }
+    }
+}
+
+/// A text or a number that is no UUID of version 7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a task id is a UUID of version 7")]
+pub struct InvalidId;
+
+/// Why a store, or a client before it, refuses an input. Nothing was stored.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// The payload exceeds the limit.
+    #[error("payload of {len} bytes exceeds {max}")]
+    PayloadTooLarge {
+        /// Its size in bytes.
+        len: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// The metadata, keys and values together, exceeds the limit.
+    #[error("metadata of {len} bytes exceeds {max}")]
+    MetadataTooLarge {
+        /// Its size in bytes.
+        len: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// A metadata key is empty, too long or has control characters, or a value holds NUL.
+    #[error("metadata entry {key:?} is not storable text")]
+    InvalidMetadata {
+        /// The key of the entry.
+        key: String,
+    },
+    /// More tags than a task can have.
+    #[error("{len} tags exceed {max}")]
+    TooManyTags {
+        /// How many there are.
+        len: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A time too far away.
+    #[error("{what} lies more than 10 years in the future")]
+    BeyondHorizon {
+        /// Which time.
+        what: &'static str,
+    },
+    /// A task needs at least one attempt.
+    #[error("max_attempts is 0; the least is 1")]
+    NoAttempts,
+    /// A timeout, period or lease of zero length.
+    #[error("{what} is zero")]
+    ZeroDuration {
+        /// Which duration.
+        what: &'static str,
+    },
+    /// A retry policy that says nothing or too much.
+    #[error("retry policy: {reason}")]
+    InvalidRetry {
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A uniqueness scope that leaves out states between enqueue and finish.
+    #[error("a uniqueness scope holds every unfinished state: the key cannot be lost and regained")]
+    InvalidUniqueScope,
+    /// All payloads and metadata of a batch together exceed the limit.
+    #[error("batch of {len} bytes exceeds {max}")]
+    BatchBytes {
+        /// Its size in bytes.
+        len: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// The same id stands twice in one batch.
+    #[error("task id {id} stands twice in the batch")]
+    RepeatedId {
+        /// The id.
+        id: TaskId,
+    },
+    /// A page or a sweep of no or too many rows.
+    #[error("limit {limit} is not within 1..={max}")]
+    InvalidLimit {
+        /// What was asked for.
+        limit: usize,
+        /// The most.
+        max: usize,
+    },
+}
+
+/// What a store answers when it cannot do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The store cannot be reached now; the same call may succeed later.
+    #[error("the store is unavailable")]
+    Unavailable {
+        /// What the backend said.
+        source: Source,
+    },
+    /// Lost against a concurrent change; the same call may succeed at once.
+    #[error("lost against a concurrent change")]
+    Conflict,
+    /// The input is not acceptable, and nothing was stored.
+    #[error("item {index} was rejected: {reason}")]
+    Rejected {
+        /// Which item of the batch, counted from 0.
+        index: usize,
+        /// Why.
+        reason: Rejection,
+    },
+    /// More items than one call takes; callers split.
+    #[error("batch of {len} exceeds {max}")]
+    BatchTooLarge {
+        /// How many there were.
+        len: usize,
+        /// The most.
+        max: usize,
+    },
+    /// Something stored does not read back as what was written.
+    #[error("corrupt data: {what}")]
+    Corrupt {
+        /// What was found where.
+        what: String,
+    },
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+    /// A write failed earlier, and what the medium holds is uncertain: reopen the store.
+    #[error("the store failed and has to be reopened: {reason}")]
+    Failed {
+        /// What failed first.
+        reason: String,
+    },
+    /// Anything else that the backend reports.
+    #[error("the backend reported an error")]
+    Backend {
+        /// What the backend said.
+        source: Source,
+    },
+}
+
+impl StoreError {
+    /// Says whether the same call may succeed when repeated.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Conflict)
+    }
+
+    /// A rejection of the only item.
+    #[must_use]
+    pub const fn rejected(reason: Rejection) -> Self {
+        Self::Rejected { index: 0, reason }
+    }
+}
+
+/// Why a task was not enqueued.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnqueueError {
+    /// The payload could not be serialised.
+    #[error("the payload could not be encoded")]
+    Encode {
+        /// What serde said.
+        source: serde_json::Error,
+    },
+    /// The payload exceeds the limit.
+    #[error("payload of {len} bytes exceeds {max}")]
+    PayloadTooLarge {
+        /// Its size in bytes.
+        len: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// An option cannot be taken as it is.
+    #[error("option {field}: {reason}")]
+    InvalidOptions {
+        /// Which option.
+        field: &'static str,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// A task with the same unique key exists, and the caller asked for an error.
+    #[error("task {of} holds the unique key")]
+    Duplicate {
+        /// The task that holds the key.
+        of: TaskId,
+    },
+    /// The store refused or failed.
+    #[error("the store did not take the task")]
+    Store {
+        /// What the store said.
+        #[source]
+        source: StoreError,
+    },
+}
+
+impl From<StoreError> for EnqueueError {
+    fn from(source: StoreError) -> Self {
+        match source {
+            StoreError::Rejected { reason, .. } => reason.into(),
+            source => Self::Store { source },
+        }
+    }
+}
+
+impl From<Rejection> for EnqueueError {
+    fn from(reason: Rejection) -> Self {
+        let field = match &reason {
+            Rejection::PayloadTooLarge { len, max } => {
+                return Self::PayloadTooLarge {
+                    len: *len,
+                    max: *max,
+                };
+            }
+            Rejection::MetadataTooLarge { .. } | Rejection::InvalidMetadata { .. } => "metadata",
+            Rejection::TooManyTags { .. } => "tags",
+            Rejection::BeyondHorizon { what } | Rejection::ZeroDuration { what } => what,
+            Rejection::NoAttempts => "max_attempts",
+            Rejection::InvalidRetry { .. } => "retry",
+            Rejection::InvalidUniqueScope => "unique",
+            Rejection::RepeatedId { .. } => "id",
+            Rejection::BatchBytes { .. } | Rejection::InvalidLimit { .. } => "batch",
+        };
+        Self::InvalidOptions {
+            field,
+            reason: reason.to_string(),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The heart of ergon, a durable background-task queue.
+//!
+//! An application enqueues typed tasks through a [`Client`], servers run them (crate
+//! `ergon-server`), a store keeps them (crate `ergon-redb`, or any other implementation of
+//! [`Store`]). This crate holds what they share: the vocabulary, the rules that say which state may
+//! become which, and the roles of a store with their laws. It performs no I/O and depends on no
+//! runtime.
+//!
+//! # Building a store
+//!
+//! Implement the five role traits of [`store`]; the rules they have to obey are pure functions in
+//! [`transition`], and `ergon-testing` proves the result with its conformance suite.
+
+pub mod client;
+pub mod command;
+pub mod error;
+pub mod filter;
+pub mod id;
+pub mod limits;
+pub mod manager;
+pub mod name;
+pub mod options;
+pub mod outcome;
+pub mod progress;
+pub mod record;
+pub mod retry;
+pub mod rng;
+pub mod state;
+pub mod store;
+pub mod task;
+pub mod text;
+pub mod time;
+pub mod transition;
+pub mod unique;
+
+#[cfg(feature = "derive")]
+pub use ergon_macros::Task;
+
+#[doc(inline)]
+pub use crate::{
+    client::{Client, ClientBuilder, Enqueue, EnqueueMany, Enqueued, Handle, ResultError},
+    command::{Applied, Command, CommandVerdict, Selection},
+    error::{EnqueueError, InvalidName, Rejection, StoreError},
+    filter::{Count, Order, Page, TaskFilter, TaskPage},
+    id::{IdSource, ServerId, SystemIds, TaskId, Token},
+    limits::Limits,
+    manager::Manager,
+    name::{KindName, QueueName, Tag},
+    options::TaskOptions,
+    outcome::{Conclusion, Outcome, Verdict},
+    progress::{AttemptError, ErrorKind, Phase, Progress},
+    record::{ClaimedTask, Metadata, NewTask, RunAt, TaskRecord, TaskSpec},
+    retry::{Jitter, RetryPolicy},
+    rng::{Rng, SystemRng},
+    state::{State, StateSet},
+    store::{IntoStore, Store},
+    task::{Task, TaskError},
+    time::{Clock, Now, Retention, SystemClock},
+    unique::{Unique, UniqueKey, UniqueScope},
+};

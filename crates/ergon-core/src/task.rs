@@ -1,0 +1,244 @@
+//! What an application writes: the payload of a task, and how its handler may end.
+
+use std::{error::Error, fmt, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::options::TaskOptions;
+
+/// The payload of a task, and what is known of every task of its kind.
+///
+/// `#[derive(Task)]` writes the implementation; by hand it is as short:
+///
+/// ```
+/// use ergon_core::{Task, TaskOptions};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Resize {
+///     image: String,
+/// }
+///
+/// impl Task for Resize {
+///     const KIND: &'static str = "image.resize";
+///     type Output = u64;
+///
+///     fn options() -> TaskOptions {
+///         TaskOptions::new().queue("images").max_attempts(5)
+///     }
+/// }
+/// ```
+///
+/// Payload and output are kept as JSON. A change of the type has to read what was enqueued before:
+/// add fields with `#[serde(default)]`, or choose a new kind.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a task",
+    note = "derive it: `#[derive(Serialize, Deserialize, Task)]`, or implement `ergon_core::Task`"
+)]
+pub trait Task: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The stable name of the kind: 1 to 128 bytes of `[A-Za-z0-9._:/-]`.
+    const KIND: &'static str;
+
+    /// What the handler answers; `()` when nothing.
+    type Output: Serialize + DeserializeOwned + Send + 'static;
+
+    /// What tasks of this kind choose unless a call chooses otherwise.
+    #[must_use]
+    fn options() -> TaskOptions {
+        TaskOptions::default()
+    }
+}
+
+/// How an attempt ended, if not well.
+///
+/// Any error becomes one by `?`, and means: try again after the backoff. The constructors say
+/// something else.
+pub struct TaskError(Repr);
+
+enum Repr {
+    Retry {
+        source: Box<dyn Error + Send + Sync>,
+        delay: Option<Duration>,
+    },
+    Fail {
+        source: Box<dyn Error + Send + Sync>,
+    },
+    Cancel {
+        reason: String,
+    },
+    Snooze {
+        delay: Duration,
+    },
+}
+
+/// The same, as the runtime reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskErrorKind {
+    /// Try again, after the backoff or the given delay.
+    Retry {
+        /// The error and its causes, one line.
+        message: String,
+        /// How long to wait, if not by the task's policy.
+        delay: Option<Duration>,
+    },
+    /// Do not try again; the task is failed.
+    Fail {
+        /// The error and its causes, one line.
+        message: String,
+    },
+    /// Do not try again; the task is cancelled.
+    Cancel {
+        /// Why.
+        reason: String,
+    },
+    /// Not now; no attempt is spent.
+    Snooze {
+        /// How long to wait.
+        delay: Duration,
+    },
+}
+
+impl TaskError {
+    /// Tries again, after the backoff.
+    pub fn retry(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(Repr::Retry {
+            source: error.into(),
+            delay: None,
+        })
+    }
+
+    /// Tries again after `delay`.
+    pub fn retry_in(delay: Duration, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(Repr::Retry {
+            source: error.into(),
+            delay: Some(delay),
+        })
+    }
+
+    /// Does not try again: the task is failed.
+    pub fn fail(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(Repr::Fail {
+            source: error.into(),
+        })
+    }
+
+    /// Does not try again: the task is cancelled.
+    pub fn cancel(reason: impl Into<String>) -> Self {
+        Self(Repr::Cancel {
+            reason: reason.into(),
+        })
+    }
+
+    /// Runs again after `delay`, and no attempt is spent.
+    #[must_use]
+    pub const fn snooze(delay: Duration) -> Self {
+        Self(Repr::Snooze { delay })
+    }
+
+    /// What the runtime does with it.
+    #[must_use]
+    pub fn into_kind(self) -> TaskErrorKind {
+        match self.0 {
+            Repr::Retry { source, delay } => TaskErrorKind::Retry {
+                message: chain(&*source),
+                delay,
+            },
+            Repr::Fail { source } => TaskErrorKind::Fail {
+                message: chain(&*source),
+            },
+            Repr::Cancel { reason } => TaskErrorKind::Cancel { reason },
+            Repr::Snooze { delay } => TaskErrorKind::Snooze { delay },
+        }
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for TaskError {
+    fn from(error: E) -> Self {
+        Self::retry(error)
+    }
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Repr::Retry { source, .. } | Repr::Fail { source } => f.write_str(&chain(&**source)),
+            Repr::Cancel { reason } => write!(f, "cancelled: {reason}"),
+            Repr::Snooze { delay } => write!(f, "snoozed for {delay:?}"),
+        }
+    }
+}
+
+impl fmt::Debug for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An error and its causes, one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the relay refused")]
+    struct Refused(#[source] std::io::Error);
+
+    fn send() -> Result<(), TaskError> {
+        Err(Refused(std::io::Error::other("connection reset")))?
+    }
+
+    #[test]
+    fn any_error_is_a_retry_with_its_causes() {
+        let message = "the relay refused: connection reset".to_owned();
+        let kind = send().unwrap_err().into_kind();
+        assert_eq!(
+            kind,
+            TaskErrorKind::Retry {
+                message,
+                delay: None
+            }
+        );
+    }
+
+    #[test]
+    fn the_constructors_say_something_else() {
+        let second = Duration::from_secs(1);
+        let message = "x".to_owned();
+        for (error, kind) in [
+            (
+                TaskError::retry_in(second, "x"),
+                TaskErrorKind::Retry {
+                    message: message.clone(),
+                    delay: Some(second),
+                },
+            ),
+            (
+                TaskError::fail("x"),
+                TaskErrorKind::Fail {
+                    message: message.clone(),
+                },
+            ),
+            (
+                TaskError::cancel("x"),
+                TaskErrorKind::Cancel { reason: message },
+            ),
+            (
+                TaskError::snooze(second),
+                TaskErrorKind::Snooze { delay: second },
+            ),
+        ] {
+            assert_eq!(error.into_kind(), kind);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The embedded store of ergon: redb behind one group-committing writer.

@@ -1,0 +1,1 @@
+//! The runtime of ergon: claims tasks, runs handlers, records outcomes.

@@ -1,0 +1,1 @@
+//! MemoryStore, the conformance suite and helpers for testing ergon tasks and stores.
