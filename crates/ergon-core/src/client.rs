@@ -36,10 +36,7 @@ pub use self::{
 ///
 /// # async fn example(store: std::sync::Arc<dyn Store>) -> Result<(), EnqueueError> {
 /// let client = Client::new(store);
-/// let handle = client
-///     .enqueue(Greet { name: "Ada".into() })
-///     .priority(5)
-///     .await?;
+/// let handle = client.enqueue(Greet { name: "Ada".into() }).priority(5).await?;
 /// println!("enqueued {}", handle.id());
 /// # Ok(())
 /// # }
@@ -87,17 +84,9 @@ impl Client {
 
     /// Enqueues a task; await the builder, after choosing options if any.
     #[must_use = "nothing is enqueued until the builder is awaited"]
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a task is handed over, not lent"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "a task is handed over, not lent")]
     pub fn enqueue<T: Task>(&self, task: T) -> Enqueue<T::Output> {
-        Enqueue::new(
-            self,
-            KindName::new(T::KIND),
-            serde_json::to_vec(&task),
-            T::options(),
-        )
+        Enqueue::new(self, KindName::new(T::KIND), serde_json::to_vec(&task), T::options())
     }
 
     /// Enqueues a task of a kind that this program has no type for, as gateways and tools do.
@@ -120,10 +109,7 @@ impl Client {
         &self,
         tasks: impl IntoIterator<Item = T>,
     ) -> EnqueueMany<T::Output> {
-        let payloads = tasks
-            .into_iter()
-            .map(|task| serde_json::to_vec(&task))
-            .collect();
+        let payloads = tasks.into_iter().map(|task| serde_json::to_vec(&task)).collect();
         EnqueueMany::new(self, KindName::new(T::KIND), payloads, T::options())
     }
 
@@ -169,8 +155,6 @@ impl ClientBuilder {
     /// The client.
     #[must_use]
     pub fn build(self) -> Client {
-        Client {
-            inner: Arc::new(self.inner),
-        }
+        Client { inner: Arc::new(self.inner) }
     }
 }

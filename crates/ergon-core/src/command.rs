@@ -75,9 +75,6 @@ impl Applied {
     pub fn changed(&self) -> usize {
         let has_changed =
             |verdict| matches!(verdict, CommandVerdict::Applied | CommandVerdict::Requested);
-        self.verdicts
-            .iter()
-            .filter(|&&(_, verdict)| has_changed(verdict))
-            .count()
+        self.verdicts.iter().filter(|&&(_, verdict)| has_changed(verdict)).count()
     }
 }

@@ -17,11 +17,7 @@ pub struct InvalidName {
 impl InvalidName {
     pub(crate) fn new(what: &'static str, text: &str, rule: &'static str) -> Self {
         let shown: String = text.chars().take(TAG_BYTES_MAX).collect();
-        let text = if shown.len() < text.len() {
-            format!("{shown}…")
-        } else {
-            shown
-        };
+        let text = if shown.len() < text.len() { format!("{shown}…") } else { shown };
         Self { what, text, rule }
     }
 }
@@ -233,10 +229,7 @@ impl From<Rejection> for EnqueueError {
     fn from(reason: Rejection) -> Self {
         let field = match &reason {
             Rejection::PayloadTooLarge { len, max } => {
-                return Self::PayloadTooLarge {
-                    len: *len,
-                    max: *max,
-                };
+                return Self::PayloadTooLarge { len: *len, max: *max };
             }
             Rejection::MetadataTooLarge { .. } | Rejection::InvalidMetadata { .. } => "metadata",
             Rejection::TooManyTags { .. } => "tags",
@@ -247,9 +240,6 @@ impl From<Rejection> for EnqueueError {
             Rejection::RepeatedId { .. } => "id",
             Rejection::BatchBytes { .. } | Rejection::InvalidLimit { .. } => "batch",
         };
-        Self::InvalidOptions {
-            field,
-            reason: reason.to_string(),
-        }
+        Self::InvalidOptions { field, reason: reason.to_string() }
     }
 }

@@ -90,11 +90,7 @@ impl TaskFilter {
     /// The states asked for; none chosen means every one.
     #[must_use]
     pub const fn wanted_states(&self) -> StateSet {
-        if self.states.is_empty() {
-            StateSet::ALL
-        } else {
-            self.states
-        }
+        if self.states.is_empty() { StateSet::ALL } else { self.states }
     }
 
     /// Says whether queues and states alone decide, so that maintained counters can answer a count.
@@ -114,10 +110,7 @@ impl TaskFilter {
             && (self.queues.is_empty() || self.queues.contains(&spec.queue))
             && (self.kinds.is_empty() || self.kinds.contains(&spec.kind))
             && self.tags.iter().all(|tag| spec.tags.contains(tag))
-            && self
-                .metadata
-                .iter()
-                .all(|(key, value)| spec.metadata.get(key) == Some(value))
+            && self.metadata.iter().all(|(key, value)| spec.metadata.get(key) == Some(value))
             && self.created_from.is_none_or(|from| created_at >= from)
             && self.created_before.is_none_or(|before| created_at < before)
     }
@@ -147,11 +140,7 @@ pub struct Page {
 
 impl Default for Page {
     fn default() -> Self {
-        Self {
-            limit: 100,
-            order: Order::NewestFirst,
-            after: None,
-        }
+        Self { limit: 100, order: Order::NewestFirst, after: None }
     }
 }
 
@@ -159,10 +148,7 @@ impl Page {
     /// The first page of so many tasks.
     #[must_use]
     pub fn of(limit: usize) -> Self {
-        Self {
-            limit,
-            ..Self::default()
-        }
+        Self { limit, ..Self::default() }
     }
 
     /// Reads in this order.
@@ -213,11 +199,7 @@ impl PageBuilder {
     /// Starts an empty page.
     #[must_use]
     pub fn new(page: &Page) -> Self {
-        Self {
-            page: TaskPage::default(),
-            limit: page.limit,
-            bytes: 0,
-        }
+        Self { page: TaskPage::default(), limit: page.limit, bytes: 0 }
     }
 
     /// Offers the next match; `false` when the page is full and the task was not taken.

@@ -208,10 +208,7 @@ pub struct SystemIds<R> {
 impl<R: Rng> SystemIds<R> {
     /// Makes a source that draws from `rng`.
     pub const fn new(rng: R) -> Self {
-        Self {
-            rng,
-            newest: Mutex::new((0, 0)),
-        }
+        Self { rng, newest: Mutex::new((0, 0)) }
     }
 }
 

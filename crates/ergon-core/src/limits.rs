@@ -69,10 +69,6 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            payload_bytes_max: 1 << 20,
-            result_bytes_max: 1 << 20,
-            ..Self::CAPS
-        }
+        Self { payload_bytes_max: 1 << 20, result_bytes_max: 1 << 20, ..Self::CAPS }
     }
 }

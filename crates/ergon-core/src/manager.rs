@@ -31,9 +31,7 @@ impl Manager {
     /// A manager of a store.
     #[must_use]
     pub fn new(store: impl IntoStore) -> Self {
-        Self {
-            store: store.into_store(),
-        }
+        Self { store: store.into_store() }
     }
 
     /// Reads tasks and queues.

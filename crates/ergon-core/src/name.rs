@@ -152,16 +152,7 @@ mod tests {
             assert!(KindName::new(good).is_ok(), "{good:?}");
             assert!(QueueName::new(good).is_ok(), "{good:?}");
         }
-        for bad in [
-            "",
-            " ",
-            "a b",
-            "ä",
-            "a\0",
-            "a\n",
-            "'; drop",
-            &"x".repeat(129),
-        ] {
+        for bad in ["", " ", "a b", "ä", "a\0", "a\n", "'; drop", &"x".repeat(129)] {
             assert!(KindName::new(bad).is_err(), "{bad:?}");
             assert!(QueueName::new(bad).is_err(), "{bad:?}");
         }

@@ -158,16 +158,9 @@ impl TaskOptions {
             Some(queue) => QueueName::new(queue).map_err(|error| invalid("queue", &error))?,
             None => QueueName::default(),
         };
-        let tags = self
-            .tags
-            .iter()
-            .map(Tag::new)
-            .collect::<Result<Vec<_>, _>>();
+        let tags = self.tags.iter().map(Tag::new).collect::<Result<Vec<_>, _>>();
         let tags = tags.map_err(|error| invalid("tags", &error))?;
-        let unique = match self
-            .unique
-            .map(|unique| unique.key(&kind, &queue, &payload))
-        {
+        let unique = match self.unique.map(|unique| unique.key(&kind, &queue, &payload)) {
             Some(Ok(key)) => Some(key),
             Some(Err(reason)) => return Err(invalid("unique", &reason)),
             None => None,
@@ -195,20 +188,14 @@ impl TaskOptions {
 }
 
 fn invalid(field: &'static str, reason: &impl ToString) -> EnqueueError {
-    EnqueueError::InvalidOptions {
-        field,
-        reason: reason.to_string(),
-    }
+    EnqueueError::InvalidOptions { field, reason: reason.to_string() }
 }
 
 /// Presets: choices that belong together.
 impl TaskOptions {
     /// Queue `critical`, priority 10, 5 minutes for an attempt.
     pub fn high_priority() -> Self {
-        Self::new()
-            .queue("critical")
-            .priority(10)
-            .timeout(MINUTE * 5)
+        Self::new().queue("critical").priority(10).timeout(MINUTE * 5)
     }
 
     /// Queue `low`, priority −10, an hour for an attempt.
@@ -249,35 +236,19 @@ mod tests {
 
     #[test]
     fn the_stronger_choice_wins_and_the_rest_is_filled_up() {
-        let call = TaskOptions::new()
-            .priority(1)
-            .tag("a")
-            .metadata(("x", "call"));
-        let kind = TaskOptions::new()
-            .priority(2)
-            .max_attempts(3)
-            .metadata(("x", "kind"));
-        let queue = TaskOptions::new()
-            .max_attempts(4)
-            .timeout(MINUTE)
-            .tag("a")
-            .tag("b");
+        let call = TaskOptions::new().priority(1).tag("a").metadata(("x", "call"));
+        let kind = TaskOptions::new().priority(2).max_attempts(3).metadata(("x", "kind"));
+        let queue = TaskOptions::new().max_attempts(4).timeout(MINUTE).tag("a").tag("b");
         let task = task(call.or(kind).or(queue)).unwrap();
         assert_eq!((task.priority, task.max_attempts), (1, 3));
         assert_eq!(task.spec.timeout, Some(MINUTE));
         assert_eq!(task.spec.metadata["x"], "call");
-        assert_eq!(
-            task.spec.tags,
-            [Tag::new("a").unwrap(), Tag::new("b").unwrap()]
-        );
+        assert_eq!(task.spec.tags, [Tag::new("a").unwrap(), Tag::new("b").unwrap()]);
     }
 
     #[test]
     fn what_nobody_chooses_has_its_default() {
-        let expected = NewTask::new(
-            TaskId::MIN,
-            TaskSpec::new(KindName::new("k").unwrap(), "{}"),
-        );
+        let expected = NewTask::new(TaskId::MIN, TaskSpec::new(KindName::new("k").unwrap(), "{}"));
         assert_eq!(task(TaskOptions::new()).unwrap(), expected);
     }
 
@@ -286,10 +257,7 @@ mod tests {
         for (options, expected) in [
             (TaskOptions::new().queue("a b"), "queue"),
             (TaskOptions::new().tag(""), "tags"),
-            (
-                TaskOptions::new().unique(Unique::by_fields(["absent"])),
-                "unique",
-            ),
+            (TaskOptions::new().unique(Unique::by_fields(["absent"])), "unique"),
         ] {
             let Err(EnqueueError::InvalidOptions { field, .. }) = task(options) else {
                 unreachable!("{expected} has to be refused");

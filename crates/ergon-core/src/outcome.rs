@@ -71,29 +71,17 @@ impl Conclusion {
         let text = |text: String| storable(text, limits.error_bytes_max);
         let near = |delay| std::cmp::min(delay, HORIZON);
         match self {
-            Self::Complete {
-                result: Some(result),
-            } if result.len() > limits.result_bytes_max => {
+            Self::Complete { result: Some(result) } if result.len() > limits.result_bytes_max => {
                 let (len, max) = (result.len(), limits.result_bytes_max);
                 let error = format!("result of {len} bytes exceeds {max}");
-                Self::Fail {
-                    kind: ErrorKind::Result,
-                    error,
-                }
+                Self::Fail { kind: ErrorKind::Result, error }
             }
             Self::Complete { result } => Self::Complete { result },
-            Self::Retry { delay, kind, error } => Self::Retry {
-                delay: near(delay),
-                kind,
-                error: text(error),
-            },
-            Self::Fail { kind, error } => Self::Fail {
-                kind,
-                error: text(error),
-            },
-            Self::Cancel { reason } => Self::Cancel {
-                reason: text(reason),
-            },
+            Self::Retry { delay, kind, error } => {
+                Self::Retry { delay: near(delay), kind, error: text(error) }
+            }
+            Self::Fail { kind, error } => Self::Fail { kind, error: text(error) },
+            Self::Cancel { reason } => Self::Cancel { reason: text(reason) },
             Self::Snooze { delay } => Self::Snooze { delay: near(delay) },
             Self::Release => Self::Release,
         }
@@ -119,14 +107,8 @@ pub enum ConclusionKind {
 
 impl ConclusionKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
-        Self::Complete,
-        Self::Retry,
-        Self::Fail,
-        Self::Cancel,
-        Self::Snooze,
-        Self::Release,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Complete, Self::Retry, Self::Fail, Self::Cancel, Self::Snooze, Self::Release];
 }
 
 /// One write of a worker: which claim it ends, and how.
@@ -160,11 +142,7 @@ pub enum Verdict {
 /// [`StoreError::BatchTooLarge`](crate::StoreError::BatchTooLarge) when there are more.
 pub const fn check_batch(len: usize) -> Result<(), crate::StoreError> {
     let max = crate::limits::BATCH_MAX;
-    if len > max {
-        Err(crate::StoreError::BatchTooLarge { len, max })
-    } else {
-        Ok(())
-    }
+    if len > max { Err(crate::StoreError::BatchTooLarge { len, max }) } else { Ok(()) }
 }
 
 /// Checks the limit of a page or a sweep against its cap.
@@ -174,10 +152,7 @@ pub const fn check_batch(len: usize) -> Result<(), crate::StoreError> {
 /// [`Rejection::InvalidLimit`] when it is 0 or larger than `max`.
 pub const fn check_limit(limit: usize, max: usize) -> Result<(), crate::StoreError> {
     if limit == 0 || limit > max {
-        Err(crate::StoreError::rejected(Rejection::InvalidLimit {
-            limit,
-            max,
-        }))
+        Err(crate::StoreError::rejected(Rejection::InvalidLimit { limit, max }))
     } else {
         Ok(())
     }
@@ -211,10 +186,7 @@ mod tests {
 
     #[test]
     fn delays_are_cut_to_the_horizon() {
-        let conclusion = Conclusion::Snooze {
-            delay: Duration::MAX,
-        }
-        .storable(&Limits::default());
+        let conclusion = Conclusion::Snooze { delay: Duration::MAX }.storable(&Limits::default());
         assert_eq!(conclusion, Conclusion::Snooze { delay: HORIZON });
     }
 }

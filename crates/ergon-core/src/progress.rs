@@ -171,11 +171,6 @@ impl Progress {
         if self.errors.len() >= ERRORS_KEPT_MAX {
             self.errors.drain(..=self.errors.len() - ERRORS_KEPT_MAX);
         }
-        self.errors.push(AttemptError {
-            attempt: self.attempt,
-            at,
-            kind,
-            message,
-        });
+        self.errors.push(AttemptError { attempt: self.attempt, at, kind, message });
     }
 }

@@ -118,13 +118,7 @@ impl NewTask {
     /// A task that is due at once, and nothing else chosen.
     #[must_use]
     pub const fn new(id: TaskId, spec: TaskSpec) -> Self {
-        Self {
-            id,
-            spec,
-            priority: 0,
-            max_attempts: MAX_ATTEMPTS_DEFAULT,
-            run_at: RunAt::Now,
-        }
+        Self { id, spec, priority: 0, max_attempts: MAX_ATTEMPTS_DEFAULT, run_at: RunAt::Now }
     }
 
     /// Says whether every store can take the task at `now`.
@@ -140,10 +134,7 @@ impl NewTask {
         }
         check_metadata(&spec.metadata, limits)?;
         if spec.tags.len() > TAGS_MAX {
-            return Err(Rejection::TooManyTags {
-                len: spec.tags.len(),
-                max: TAGS_MAX,
-            });
+            return Err(Rejection::TooManyTags { len: spec.tags.len(), max: TAGS_MAX });
         }
         if self.max_attempts == 0 {
             return Err(Rejection::NoAttempts);
@@ -154,18 +145,9 @@ impl NewTask {
         let horizon = after(now, HORIZON);
         let too_far = [
             ("run_at", self.run_at.resolve(now) > horizon),
-            (
-                "deadline",
-                spec.deadline.is_some_and(|deadline| deadline > horizon),
-            ),
-            (
-                "timeout",
-                spec.timeout.is_some_and(|timeout| timeout > HORIZON),
-            ),
-            (
-                "retention",
-                spec.retention.is_some_and(|retention| retention > HORIZON),
-            ),
+            ("deadline", spec.deadline.is_some_and(|deadline| deadline > horizon)),
+            ("timeout", spec.timeout.is_some_and(|timeout| timeout > HORIZON)),
+            ("retention", spec.retention.is_some_and(|retention| retention > HORIZON)),
         ];
         if let Some(&(what, _)) = too_far.iter().find(|(_, is_too_far)| *is_too_far) {
             return Err(Rejection::BeyondHorizon { what });
@@ -176,10 +158,7 @@ impl NewTask {
 }
 
 fn metadata_bytes(metadata: &Metadata) -> usize {
-    metadata
-        .iter()
-        .map(|(key, value)| key.len() + value.len())
-        .sum()
+    metadata.iter().map(|(key, value)| key.len() + value.len()).sum()
 }
 
 fn check_metadata(metadata: &Metadata, limits: &Limits) -> Result<(), Rejection> {
@@ -252,53 +231,33 @@ mod tests {
     use super::*;
 
     fn task() -> NewTask {
-        NewTask::new(
-            TaskId::MIN,
-            TaskSpec::new(KindName::new("k").unwrap(), "{}"),
-        )
+        NewTask::new(TaskId::MIN, TaskSpec::new(KindName::new("k").unwrap(), "{}"))
     }
 
     #[track_caller]
     fn check(change: impl FnOnce(&mut NewTask), expected: &str) {
         let mut task = task();
         change(&mut task);
-        let error = task
-            .check(&Limits::default(), Timestamp::UNIX_EPOCH)
-            .unwrap_err();
+        let error = task.check(&Limits::default(), Timestamp::UNIX_EPOCH).unwrap_err();
         assert!(format!("{error:?}").starts_with(expected), "{error:?}");
     }
 
     #[test]
     fn a_plain_task_is_taken() {
-        assert_eq!(
-            task().check(&Limits::default(), Timestamp::UNIX_EPOCH),
-            Ok(())
-        );
+        assert_eq!(task().check(&Limits::default(), Timestamp::UNIX_EPOCH), Ok(()));
     }
 
     #[test]
     fn each_limit_has_its_rejection() {
         let long = HORIZON + Duration::from_secs(1);
         let entry = |key: &str, value: &str| Metadata::from([(key.to_owned(), value.to_owned())]);
-        check(
-            |t| t.spec.payload = vec![0; (1 << 20) + 1].into(),
-            "PayloadTooLarge",
-        );
-        check(
-            |t| t.spec.metadata = entry("k", &"v".repeat(64 << 10)),
-            "MetadataTooLarge",
-        );
+        check(|t| t.spec.payload = vec![0; (1 << 20) + 1].into(), "PayloadTooLarge");
+        check(|t| t.spec.metadata = entry("k", &"v".repeat(64 << 10)), "MetadataTooLarge");
         check(|t| t.spec.metadata = entry("", "v"), "InvalidMetadata");
         check(|t| t.spec.metadata = entry("k\0", "v"), "InvalidMetadata");
         check(|t| t.spec.metadata = entry("k", "v\0"), "InvalidMetadata");
-        check(
-            |t| t.spec.metadata = entry(&"k".repeat(129), "v"),
-            "InvalidMetadata",
-        );
-        check(
-            |t| t.spec.tags = vec![Tag::new("t").unwrap(); 33],
-            "TooManyTags",
-        );
+        check(|t| t.spec.metadata = entry(&"k".repeat(129), "v"), "InvalidMetadata");
+        check(|t| t.spec.tags = vec![Tag::new("t").unwrap(); 33], "TooManyTags");
         check(|t| t.max_attempts = 0, "NoAttempts");
         check(|t| t.spec.timeout = Some(Duration::ZERO), "ZeroDuration");
         check(|t| t.spec.timeout = Some(long), "BeyondHorizon");

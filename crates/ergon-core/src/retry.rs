@@ -63,11 +63,7 @@ impl RetryPolicy {
             Self::Fixed(delay) => *delay,
             Self::List(steps) => {
                 let step = usize::from(attempt.saturating_sub(1));
-                steps
-                    .get(step)
-                    .or(steps.last())
-                    .copied()
-                    .unwrap_or_default()
+                steps.get(step).or(steps.last()).copied().unwrap_or_default()
             }
         }
     }
@@ -77,39 +73,25 @@ impl RetryPolicy {
     pub fn delay(&self, attempt: u16, rng: &dyn Rng) -> Duration {
         let ceiling = self.ceiling(attempt);
         match self {
-            Self::Exponential {
-                jitter: Jitter::Full,
-                ..
-            } => duration_up_to(rng, ceiling),
-            Self::Exponential {
-                jitter: Jitter::None,
-                ..
+            Self::Exponential { jitter: Jitter::Full, .. } => duration_up_to(rng, ceiling),
+            Self::Exponential { jitter: Jitter::None, .. } | Self::Fixed(_) | Self::List(_) => {
+                ceiling
             }
-            | Self::Fixed(_)
-            | Self::List(_) => ceiling,
         }
     }
 
     pub(crate) fn check(&self) -> Result<(), Rejection> {
         let longest = match self {
             Self::Exponential { base, cap, .. } if base > cap => {
-                return Err(Rejection::InvalidRetry {
-                    reason: "base exceeds cap",
-                });
+                return Err(Rejection::InvalidRetry { reason: "base exceeds cap" });
             }
             Self::Exponential { cap: longest, .. } | Self::Fixed(longest) => *longest,
             Self::List(steps) if steps.is_empty() || steps.len() > RETRY_STEPS_MAX => {
-                return Err(Rejection::InvalidRetry {
-                    reason: "a list has 1 to 100 steps",
-                });
+                return Err(Rejection::InvalidRetry { reason: "a list has 1 to 100 steps" });
             }
             Self::List(steps) => steps.iter().copied().max().unwrap_or_default(),
         };
-        if longest > HORIZON {
-            Err(Rejection::BeyondHorizon { what: "retry" })
-        } else {
-            Ok(())
-        }
+        if longest > HORIZON { Err(Rejection::BeyondHorizon { what: "retry" }) } else { Ok(()) }
     }
 }
 
@@ -126,10 +108,7 @@ mod tests {
         let mut previous = Duration::ZERO;
         for attempt in 1..=u16::MAX {
             let ceiling = policy.ceiling(attempt);
-            assert!(
-                ceiling >= previous && ceiling <= SECOND * 3600,
-                "attempt {attempt}"
-            );
+            assert!(ceiling >= previous && ceiling <= SECOND * 3600, "attempt {attempt}");
             previous = ceiling;
         }
         assert_eq!(policy.ceiling(1), SECOND);
@@ -166,11 +145,7 @@ mod tests {
             RetryPolicy::List(vec![]),
             RetryPolicy::List(vec![SECOND; 101]),
             RetryPolicy::Fixed(Duration::MAX),
-            RetryPolicy::Exponential {
-                base: SECOND * 2,
-                cap: SECOND,
-                jitter: Jitter::None,
-            },
+            RetryPolicy::Exponential { base: SECOND * 2, cap: SECOND, jitter: Jitter::None },
         ] {
             assert!(bad.check().is_err(), "{bad:?}");
         }

@@ -176,9 +176,7 @@ impl StateSet {
 
     /// The states of the set.
     pub fn iter(self) -> impl Iterator<Item = State> {
-        State::ALL
-            .into_iter()
-            .filter(move |&state| self.contains(state))
+        State::ALL.into_iter().filter(move |&state| self.contains(state))
     }
 }
 
@@ -190,9 +188,7 @@ impl From<State> for StateSet {
 
 impl FromIterator<State> for StateSet {
     fn from_iter<I: IntoIterator<Item = State>>(states: I) -> Self {
-        states
-            .into_iter()
-            .fold(Self::EMPTY, |set, state| set.union(state.into()))
+        states.into_iter().fold(Self::EMPTY, |set, state| set.union(state.into()))
     }
 }
 
@@ -218,21 +214,11 @@ mod tests {
     #[test]
     fn sets_hold_what_was_put_in() {
         let set = StateSet::of(&[State::Pending, State::Failed]);
-        assert_eq!(
-            set.iter().collect::<Vec<_>>(),
-            [State::Pending, State::Failed]
-        );
+        assert_eq!(set.iter().collect::<Vec<_>>(), [State::Pending, State::Failed]);
         assert_eq!(set.iter().collect::<StateSet>(), set);
         assert!(!set.contains(State::Running));
-        assert_eq!(
-            StateSet::UNFINISHED.union(StateSet::TERMINAL),
-            StateSet::ALL
-        );
-        assert!(
-            State::ALL
-                .into_iter()
-                .all(|s| s.is_terminal() == StateSet::TERMINAL.contains(s))
-        );
+        assert_eq!(StateSet::UNFINISHED.union(StateSet::TERMINAL), StateSet::ALL);
+        assert!(State::ALL.into_iter().all(|s| s.is_terminal() == StateSet::TERMINAL.contains(s)));
     }
 
     #[test]

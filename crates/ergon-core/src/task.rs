@@ -56,19 +56,10 @@ pub trait Task: Serialize + DeserializeOwned + Send + Sync + 'static {
 pub struct TaskError(Repr);
 
 enum Repr {
-    Retry {
-        source: Box<dyn Error + Send + Sync>,
-        delay: Option<Duration>,
-    },
-    Fail {
-        source: Box<dyn Error + Send + Sync>,
-    },
-    Cancel {
-        reason: String,
-    },
-    Snooze {
-        delay: Duration,
-    },
+    Retry { source: Box<dyn Error + Send + Sync>, delay: Option<Duration> },
+    Fail { source: Box<dyn Error + Send + Sync> },
+    Cancel { reason: String },
+    Snooze { delay: Duration },
 }
 
 /// The same, as the runtime reads it.
@@ -101,32 +92,22 @@ pub enum TaskErrorKind {
 impl TaskError {
     /// Tries again, after the backoff.
     pub fn retry(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self(Repr::Retry {
-            source: error.into(),
-            delay: None,
-        })
+        Self(Repr::Retry { source: error.into(), delay: None })
     }
 
     /// Tries again after `delay`.
     pub fn retry_in(delay: Duration, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self(Repr::Retry {
-            source: error.into(),
-            delay: Some(delay),
-        })
+        Self(Repr::Retry { source: error.into(), delay: Some(delay) })
     }
 
     /// Does not try again: the task is failed.
     pub fn fail(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self(Repr::Fail {
-            source: error.into(),
-        })
+        Self(Repr::Fail { source: error.into() })
     }
 
     /// Does not try again: the task is cancelled.
     pub fn cancel(reason: impl Into<String>) -> Self {
-        Self(Repr::Cancel {
-            reason: reason.into(),
-        })
+        Self(Repr::Cancel { reason: reason.into() })
     }
 
     /// Runs again after `delay`, and no attempt is spent.
@@ -139,13 +120,10 @@ impl TaskError {
     #[must_use]
     pub fn into_kind(self) -> TaskErrorKind {
         match self.0 {
-            Repr::Retry { source, delay } => TaskErrorKind::Retry {
-                message: chain(&*source),
-                delay,
-            },
-            Repr::Fail { source } => TaskErrorKind::Fail {
-                message: chain(&*source),
-            },
+            Repr::Retry { source, delay } => {
+                TaskErrorKind::Retry { message: chain(&*source), delay }
+            }
+            Repr::Fail { source } => TaskErrorKind::Fail { message: chain(&*source) },
             Repr::Cancel { reason } => TaskErrorKind::Cancel { reason },
             Repr::Snooze { delay } => TaskErrorKind::Snooze { delay },
         }
@@ -202,13 +180,7 @@ mod tests {
     fn any_error_is_a_retry_with_its_causes() {
         let message = "the relay refused: connection reset".to_owned();
         let kind = send().unwrap_err().into_kind();
-        assert_eq!(
-            kind,
-            TaskErrorKind::Retry {
-                message,
-                delay: None
-            }
-        );
+        assert_eq!(kind, TaskErrorKind::Retry { message, delay: None });
     }
 
     #[test]
@@ -218,25 +190,11 @@ mod tests {
         for (error, kind) in [
             (
                 TaskError::retry_in(second, "x"),
-                TaskErrorKind::Retry {
-                    message: message.clone(),
-                    delay: Some(second),
-                },
+                TaskErrorKind::Retry { message: message.clone(), delay: Some(second) },
             ),
-            (
-                TaskError::fail("x"),
-                TaskErrorKind::Fail {
-                    message: message.clone(),
-                },
-            ),
-            (
-                TaskError::cancel("x"),
-                TaskErrorKind::Cancel { reason: message },
-            ),
-            (
-                TaskError::snooze(second),
-                TaskErrorKind::Snooze { delay: second },
-            ),
+            (TaskError::fail("x"), TaskErrorKind::Fail { message: message.clone() }),
+            (TaskError::cancel("x"), TaskErrorKind::Cancel { reason: message }),
+            (TaskError::snooze(second), TaskErrorKind::Snooze { delay: second }),
         ] {
             assert_eq!(error.into_kind(), kind);
         }

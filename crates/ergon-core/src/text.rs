@@ -26,10 +26,7 @@ pub fn storable_bytes(bytes: &[u8], bytes_max: usize) -> String {
 }
 
 fn floor_char_boundary(text: &str, at: usize) -> usize {
-    (0..=at)
-        .rev()
-        .find(|&index| text.is_char_boundary(index))
-        .unwrap_or(0)
+    (0..=at).rev().find(|&index| text.is_char_boundary(index)).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -56,20 +56,13 @@ pub fn whole_micros(instant: Timestamp) -> Timestamp {
 #[must_use]
 pub fn to_micros(instant: Timestamp) -> i64 {
     let micros = instant.as_microsecond();
-    if instant.subsec_nanosecond() % 1_000 < 0 {
-        micros - 1
-    } else {
-        micros
-    }
+    if instant.subsec_nanosecond() % 1_000 < 0 { micros - 1 } else { micros }
 }
 
 /// The instant so many microseconds after 1970, at the latest the end of time.
 #[must_use]
 pub fn from_micros(micros: i64) -> Timestamp {
-    let (min, max) = (
-        Timestamp::MIN.as_microsecond(),
-        Timestamp::MAX.as_microsecond(),
-    );
+    let (min, max) = (Timestamp::MIN.as_microsecond(), Timestamp::MAX.as_microsecond());
     Timestamp::from_microsecond(micros.clamp(min, max)).unwrap_or(Timestamp::MAX)
 }
 
@@ -99,11 +92,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 impl Default for Retention {
     fn default() -> Self {
-        Self {
-            completed: HOUR * 24,
-            failed: HOUR * 24 * 7,
-            cancelled: HOUR * 24,
-        }
+        Self { completed: HOUR * 24, failed: HOUR * 24 * 7, cancelled: HOUR * 24 }
     }
 }
 
@@ -111,10 +100,15 @@ impl Retention {
     /// The same time for every finished task.
     #[must_use]
     pub const fn uniform(kept: Duration) -> Self {
-        Self {
-            completed: kept,
-            failed: kept,
-            cancelled: kept,
+        Self { completed: kept, failed: kept, cancelled: kept }
+    }
+
+    /// The retention of a task: its own choice, or else this one.
+    #[must_use]
+    pub const fn chosen_by(self, own: Option<Duration>) -> Self {
+        match own {
+            Some(kept) => Self::uniform(kept),
+            None => self,
         }
     }
 
@@ -143,10 +137,7 @@ mod tests {
     fn adding_saturates_at_the_end_of_time() {
         let now = Timestamp::UNIX_EPOCH;
         assert_eq!(after(now, Duration::from_micros(7)).as_microsecond(), 7);
-        assert_eq!(
-            to_micros(after(now, Duration::MAX)),
-            Timestamp::MAX.as_microsecond()
-        );
+        assert_eq!(to_micros(after(now, Duration::MAX)), Timestamp::MAX.as_microsecond());
     }
 
     #[test]

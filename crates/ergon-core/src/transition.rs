@@ -1,7 +1,8 @@
 //! Which state may become which: the rules that every store carries out.
 //!
 //! Pure functions over [`Progress`]. A store calls them inside its atomic operation, on what it
-//! holds under its lock or in its transaction, never on an earlier read.
+//! holds under its lock or in its transaction, never on an earlier read. Where a rule takes a
+//! [`Retention`], it is the task's own: see [`Retention::chosen_by`].
 
 use jiff::Timestamp;
 
@@ -12,7 +13,6 @@ use crate::{
     limits::HORIZON,
     outcome::{Conclusion, Verdict},
     progress::{ErrorKind, Phase, Progress, Settled},
-    record::TaskSpec,
     text::storable,
     time::{Retention, after, whole_micros},
     unique::UniqueScope,
@@ -36,48 +36,37 @@ pub const fn claim(progress: &mut Progress, token: Token, now: Timestamp) {
 /// The conclusion has been made [storable](Conclusion::storable) before.
 pub fn conclude(
     progress: &mut Progress,
-    spec: &TaskSpec,
     retention: &Retention,
     token: Token,
     conclusion: &Conclusion,
     now: Timestamp,
 ) -> Verdict {
     if progress.phase != Phase::Running || progress.token != token {
-        let repeated = Some(Settled {
-            token,
-            kind: conclusion.kind(),
-        });
+        let repeated = Some(Settled { token, kind: conclusion.kind() });
         let is_repeated = token != Token::NONE && progress.settled == repeated;
-        return if is_repeated {
-            Verdict::AlreadyApplied
-        } else {
-            Verdict::Stale
-        };
+        return if is_repeated { Verdict::AlreadyApplied } else { Verdict::Stale };
     }
-    progress.settled = Some(Settled {
-        token,
-        kind: conclusion.kind(),
-    });
+    progress.settled = Some(Settled { token, kind: conclusion.kind() });
     if progress.cancel_requested {
         if let Conclusion::Retry { kind, error, .. } | Conclusion::Fail { kind, error } = conclusion
         {
             progress.attempt = progress.attempt.saturating_add(1);
             progress.push_error(now, *kind, error.clone());
         }
-        finish(progress, spec, retention, Phase::Cancelled, now);
+        finish(progress, retention, Phase::Cancelled, now);
         return Verdict::CancelRequested;
     }
     match conclusion {
         Conclusion::Complete { result } => {
             progress.attempt = progress.attempt.saturating_add(1);
             progress.result.clone_from(result);
-            finish(progress, spec, retention, Phase::Completed, now);
+            finish(progress, retention, Phase::Completed, now);
         }
         Conclusion::Retry { delay, kind, error } => {
             progress.attempt = progress.attempt.saturating_add(1);
             progress.push_error(now, *kind, error.clone());
             if progress.attempt >= progress.max_attempts {
-                finish(progress, spec, retention, Phase::Failed, now);
+                finish(progress, retention, Phase::Failed, now);
             } else {
                 progress.phase = Phase::Waiting;
                 progress.run_at = after(now, *delay);
@@ -86,12 +75,12 @@ pub fn conclude(
         Conclusion::Fail { kind, error } => {
             progress.attempt = progress.attempt.saturating_add(1);
             progress.push_error(now, *kind, error.clone());
-            finish(progress, spec, retention, Phase::Failed, now);
+            finish(progress, retention, Phase::Failed, now);
         }
         Conclusion::Cancel { reason } => {
             progress.attempt = progress.attempt.saturating_add(1);
             progress.push_error(now, ErrorKind::Cancelled, reason.clone());
-            finish(progress, spec, retention, Phase::Cancelled, now);
+            finish(progress, retention, Phase::Cancelled, now);
         }
         Conclusion::Snooze { delay } => {
             progress.phase = Phase::Waiting;
@@ -106,21 +95,15 @@ pub fn conclude(
 ///
 /// The task is due as before, with no attempt spent and one more death counted; it is cancelled
 /// when that had been asked for, and failed as poison at `deaths_max` deaths.
-pub fn rescue(
-    progress: &mut Progress,
-    spec: &TaskSpec,
-    retention: &Retention,
-    deaths_max: u16,
-    now: Timestamp,
-) {
+pub fn rescue(progress: &mut Progress, retention: &Retention, deaths_max: u16, now: Timestamp) {
     progress.crash_count = progress.crash_count.saturating_add(1);
     if progress.cancel_requested {
-        finish(progress, spec, retention, Phase::Cancelled, now);
+        finish(progress, retention, Phase::Cancelled, now);
     } else if progress.crash_count >= deaths_max {
         let deaths = progress.crash_count;
         let message = format!("{deaths} servers died while they ran this task");
         progress.push_error(now, ErrorKind::Poison, message);
-        finish(progress, spec, retention, Phase::Failed, now);
+        finish(progress, retention, Phase::Failed, now);
     } else {
         progress.phase = Phase::Waiting;
     }
@@ -130,7 +113,6 @@ pub fn rescue(
 /// [`Command::Delete`]. The command has been [checked](check_command) before.
 pub fn command(
     progress: &mut Progress,
-    spec: &TaskSpec,
     retention: &Retention,
     command: &Command,
     now: Timestamp,
@@ -139,7 +121,7 @@ pub fn command(
     match (command, progress.phase) {
         (Command::Cancel { reason }, Phase::Waiting) => {
             progress.push_error(now, ErrorKind::Cancelled, reason.clone());
-            finish(progress, spec, retention, Phase::Cancelled, now);
+            finish(progress, retention, Phase::Cancelled, now);
             CommandVerdict::Applied
         }
         (Command::Cancel { .. }, Phase::Running) if progress.cancel_requested => {
@@ -166,19 +148,11 @@ pub fn command(
         (Command::Reschedule { run_at }, Phase::Waiting) => {
             let run_at = whole_micros(*run_at);
             let is_same = std::mem::replace(&mut progress.run_at, run_at) == run_at;
-            if is_same {
-                CommandVerdict::Unchanged
-            } else {
-                CommandVerdict::Applied
-            }
+            if is_same { CommandVerdict::Unchanged } else { CommandVerdict::Applied }
         }
         (Command::SetPriority { priority }, Phase::Waiting) => {
             let is_same = std::mem::replace(&mut progress.priority, *priority) == *priority;
-            if is_same {
-                CommandVerdict::Unchanged
-            } else {
-                CommandVerdict::Applied
-            }
+            if is_same { CommandVerdict::Unchanged } else { CommandVerdict::Applied }
         }
         (Command::Cancel { .. }, Phase::Completed | Phase::Failed)
         | (Command::Retry | Command::Delete, Phase::Running)
@@ -203,9 +177,9 @@ pub fn check_command(
         Command::Reschedule { run_at } if run_at > after(now, HORIZON) => {
             Err(Rejection::BeyondHorizon { what: "run_at" })
         }
-        Command::Cancel { reason } => Ok(Command::Cancel {
-            reason: storable(reason, error_bytes_max),
-        }),
+        Command::Cancel { reason } => {
+            Ok(Command::Cancel { reason: storable(reason, error_bytes_max) })
+        }
         command @ (Command::Retry
         | Command::Delete
         | Command::Reschedule { .. }
@@ -231,19 +205,10 @@ pub fn has_left_scope(scope: UniqueScope, progress: &Progress) -> bool {
     }
 }
 
-fn finish(
-    progress: &mut Progress,
-    spec: &TaskSpec,
-    retention: &Retention,
-    phase: Phase,
-    now: Timestamp,
-) {
+fn finish(progress: &mut Progress, retention: &Retention, phase: Phase, now: Timestamp) {
     progress.phase = phase;
     progress.finished_at = Some(now);
-    let kept = spec
-        .retention
-        .unwrap_or_else(|| retention.of(progress.state(now)));
-    progress.expires_at = Some(after(now, kept));
+    progress.expires_at = Some(after(now, retention.of(progress.state(now))));
 }
 
 fn reopen(progress: &mut Progress, now: Timestamp) {

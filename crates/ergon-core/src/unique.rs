@@ -75,14 +75,8 @@ impl UniqueKey {
 
 impl fmt::Debug for UniqueKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hash: String = self.hash[..8]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        f.debug_struct("UniqueKey")
-            .field("hash", &hash)
-            .field("scope", &self.scope)
-            .finish()
+        let hash: String = self.hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        f.debug_struct("UniqueKey").field("hash", &hash).field("scope", &self.scope).finish()
     }
 }
 
@@ -103,9 +97,7 @@ enum Basis {
 /// use ergon_core::Unique;
 ///
 /// // One per tenant and queue in any hour.
-/// let unique = Unique::by_fields(["tenant"])
-///     .in_queue()
-///     .period(Duration::from_secs(3600));
+/// let unique = Unique::by_fields(["tenant"]).in_queue().period(Duration::from_secs(3600));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Unique {
@@ -124,10 +116,7 @@ impl Unique {
     /// One task of the kind with the same payload, whatever the order of its keys.
     #[must_use]
     pub fn by_payload() -> Self {
-        Self {
-            basis: Basis::Payload,
-            ..Self::default()
-        }
+        Self { basis: Basis::Payload, ..Self::default() }
     }
 
     /// One task of the kind with the same values in these top-level fields of the payload.
@@ -136,19 +125,13 @@ impl Unique {
         let mut fields: Vec<String> = fields.into_iter().map(Into::into).collect();
         fields.sort_unstable();
         fields.dedup();
-        Self {
-            basis: Basis::Fields(fields),
-            ..Self::default()
-        }
+        Self { basis: Basis::Fields(fields), ..Self::default() }
     }
 
     /// One task of the kind with this key: any bytes.
     #[must_use]
     pub fn by_key(key: impl AsRef<[u8]>) -> Self {
-        Self {
-            basis: Basis::Custom(key.as_ref().to_vec()),
-            ..Self::default()
-        }
+        Self { basis: Basis::Custom(key.as_ref().to_vec()), ..Self::default() }
     }
 
     /// Counts each queue for itself.
@@ -191,11 +174,7 @@ impl Unique {
     ) -> Result<UniqueKey, String> {
         let mut hasher = Hasher(Sha256::new());
         hasher.part(kind.as_str().as_bytes());
-        hasher.part(if self.in_queue {
-            queue.as_str().as_bytes()
-        } else {
-            b""
-        });
+        hasher.part(if self.in_queue { queue.as_str().as_bytes() } else { b"" });
         match &self.basis {
             Basis::KindOnly => hasher.part(b"kind"),
             Basis::Payload => {
@@ -222,10 +201,7 @@ impl Unique {
                 hasher.part(key);
             }
         }
-        Ok(UniqueKey {
-            hash: hasher.0.finalize().into(),
-            scope: self.scope,
-        })
+        Ok(UniqueKey { hash: hasher.0.finalize().into(), scope: self.scope })
     }
 }
 
@@ -293,12 +269,7 @@ mod tests {
         assert_eq!(one, hash(&unique, "k", "q", r#"{"a":1,"b":2,"c":4}"#));
         assert_ne!(one, hash(&unique, "k", "q", r#"{"a":2,"b":1,"c":3}"#));
         let (kind, queue) = (KindName::new("k").unwrap(), QueueName::default());
-        assert!(
-            unique
-                .key(&kind, &queue, br#"{"a":1}"#)
-                .unwrap_err()
-                .contains("\"b\"")
-        );
+        assert!(unique.key(&kind, &queue, br#"{"a":1}"#).unwrap_err().contains("\"b\""));
         assert!(unique.key(&kind, &queue, b"\xff").is_err());
     }
 
@@ -316,27 +287,16 @@ mod tests {
             hash(&Unique::by_key("b"), "ka", "q", "")
         );
         let unique = Unique::by_payload();
-        assert_ne!(
-            hash(&unique, "k", "q", "[[1],2]"),
-            hash(&unique, "k", "q", "[[1,2]]")
-        );
+        assert_ne!(hash(&unique, "k", "q", "[[1],2]"), hash(&unique, "k", "q", "[[1,2]]"));
     }
 
     #[test]
     fn a_scope_holds_every_unfinished_state() {
-        let check = |scope| {
-            UniqueKey {
-                hash: [0; 32],
-                scope,
-            }
-            .check()
-        };
+        let check = |scope| UniqueKey { hash: [0; 32], scope }.check();
         assert!(check(UniqueScope::While(StateSet::UNFINISHED)).is_ok());
         assert!(check(UniqueScope::While(StateSet::ALL)).is_ok());
-        let without_running: StateSet = StateSet::ALL
-            .iter()
-            .filter(|&state| state != State::Running)
-            .collect();
+        let without_running: StateSet =
+            StateSet::ALL.iter().filter(|&state| state != State::Running).collect();
         assert!(check(UniqueScope::While(without_running)).is_err());
         assert!(check(UniqueScope::For(Duration::ZERO)).is_err());
     }

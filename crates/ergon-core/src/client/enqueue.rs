@@ -100,9 +100,7 @@ impl<O> Enqueue<O> {
     pub fn into_new_task(self) -> Result<NewTask, EnqueueError> {
         let inner = &self.client.inner;
         let kind = self.kind.map_err(|error| invalid_kind(&error))?;
-        let payload = self
-            .payload
-            .map_err(|source| EnqueueError::Encode { source })?;
+        let payload = self.payload.map_err(|source| EnqueueError::Encode { source })?;
         let options = with_queue_options(&self.client, self.options.or(self.kind_options));
         let now = inner.clock.now();
         let id = self.id.unwrap_or_else(|| inner.ids.next_id(now));
@@ -241,11 +239,7 @@ impl<O: Send + 'static> EnqueueMany<O> {
     async fn send(self) -> Result<Vec<Enqueued<O>>, EnqueueError> {
         let client = self.client.clone();
         let on_duplicate = OnDuplicate::Answer;
-        let answer = Answer {
-            client: client.clone(),
-            on_duplicate,
-            output: PhantomData,
-        };
+        let answer = Answer { client: client.clone(), on_duplicate, output: PhantomData };
         let tasks = self.into_new_tasks()?;
         let mut enqueued = Vec::with_capacity(tasks.len());
         let mut rest = tasks.as_slice();
@@ -288,8 +282,5 @@ fn with_queue_options(client: &Client, options: TaskOptions) -> TaskOptions {
 }
 
 fn invalid_kind(error: &InvalidName) -> EnqueueError {
-    EnqueueError::InvalidOptions {
-        field: "kind",
-        reason: error.to_string(),
-    }
+    EnqueueError::InvalidOptions { field: "kind", reason: error.to_string() }
 }

@@ -73,11 +73,7 @@ impl<O> fmt::Debug for Handle<O> {
 
 impl<O> Handle<O> {
     pub(super) const fn new(store: Arc<dyn Store>, id: TaskId) -> Self {
-        Self {
-            store,
-            id,
-            output: PhantomData,
-        }
+        Self { store, id, output: PhantomData }
     }
 
     /// The id of the task.
@@ -111,10 +107,7 @@ impl<O> Handle<O> {
     /// It can be awaited any number of times, in any process, as long as the task is kept.
     #[must_use = "await it to get the result"]
     pub fn result(&self) -> HandleResult<O> {
-        HandleResult {
-            handle: self.clone(),
-            within: None,
-        }
+        HandleResult { handle: self.clone(), within: None }
     }
 }
 
@@ -148,10 +141,7 @@ impl<O: DeserializeOwned + Send + 'static> HandleResult<O> {
                 return Err(ResultError::Timeout { within: step });
             }
         }
-        let task = handle
-            .task()
-            .await?
-            .ok_or(ResultError::Gone { id: handle.id })?;
+        let task = handle.task().await?.ok_or(ResultError::Gone { id: handle.id })?;
         let progress = task.progress;
         let last_error = progress.errors.last().map(|error| error.message.clone());
         match progress.phase {
@@ -159,12 +149,10 @@ impl<O: DeserializeOwned + Send + 'static> HandleResult<O> {
                 let result = progress.result.as_deref().unwrap_or(b"null");
                 serde_json::from_slice(result).map_err(|source| ResultError::Decode { source })
             }
-            Phase::Cancelled => Err(ResultError::Cancelled {
-                reason: last_error.unwrap_or_default(),
-            }),
-            Phase::Failed => Err(ResultError::Failed {
-                error: last_error.unwrap_or_default(),
-            }),
+            Phase::Cancelled => {
+                Err(ResultError::Cancelled { reason: last_error.unwrap_or_default() })
+            }
+            Phase::Failed => Err(ResultError::Failed { error: last_error.unwrap_or_default() }),
             // An operator reopened it between the wait and the read.
             Phase::Waiting | Phase::Running => Err(ResultError::Reopened { id: handle.id }),
         }

@@ -48,13 +48,7 @@ impl<'m> Controller<'m> {
         id: TaskId,
         reason: impl Into<String>,
     ) -> Result<CommandVerdict, StoreError> {
-        self.one(
-            id,
-            Command::Cancel {
-                reason: reason.into(),
-            },
-        )
-        .await
+        self.one(id, Command::Cancel { reason: reason.into() }).await
     }
 
     /// Runs a task again at once. See [`Command::Retry`].

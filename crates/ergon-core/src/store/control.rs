@@ -27,9 +27,7 @@ impl QueueChange {
     /// Claims serve the queue again.
     #[must_use]
     pub const fn resume() -> Self {
-        Self {
-            paused: Some(false),
-        }
+        Self { paused: Some(false) }
     }
 }
 
@@ -47,10 +45,7 @@ impl Capabilities {
     /// Nothing beyond what every store can do.
     #[must_use]
     pub const fn none() -> Self {
-        Self {
-            durable: false,
-            multi_process: false,
-        }
+        Self { durable: false, multi_process: false }
     }
 
     /// Whether an acknowledged write survives a crash of the machine.

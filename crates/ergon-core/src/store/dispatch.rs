@@ -53,18 +53,9 @@ impl ClaimRequest {
         queues: impl IntoIterator<Item = QueueSlots>,
     ) -> Self {
         let queues: Vec<_> = queues.into_iter().collect();
-        let limit = queues
-            .iter()
-            .fold(0_usize, |sum, queue| sum.saturating_add(queue.slots));
+        let limit = queues.iter().fold(0_usize, |sum, queue| sum.saturating_add(queue.slots));
         let limit = std::cmp::min(limit, crate::limits::BATCH_MAX);
-        Self {
-            server,
-            kinds: kinds.into(),
-            queues,
-            limit,
-            lease: LEASE_DEFAULT,
-            now: Now::Store,
-        }
+        Self { server, kinds: kinds.into(), queues, limit, lease: LEASE_DEFAULT, now: Now::Store }
     }
 
     /// At most so many tasks from all queues together.
@@ -116,12 +107,7 @@ impl Beat {
     /// Renews these claims.
     #[must_use]
     pub const fn new(server: ServerId, held: Vec<Held>) -> Self {
-        Self {
-            server,
-            held,
-            lease: LEASE_DEFAULT,
-            now: Now::Store,
-        }
+        Self { server, held, lease: LEASE_DEFAULT, now: Now::Store }
     }
 
     /// For so long.

@@ -66,13 +66,7 @@ pub fn check_insert(tasks: &[NewTask], limits: &Limits, now: Timestamp) -> Resul
         }
         bytes += task.spec.bytes();
         if bytes > BATCH_BYTES_MAX {
-            return rejected(
-                index,
-                Rejection::BatchBytes {
-                    len: bytes,
-                    max: BATCH_BYTES_MAX,
-                },
-            );
+            return rejected(index, Rejection::BatchBytes { len: bytes, max: BATCH_BYTES_MAX });
         }
     }
     // Ids made in a row increase, and need no set to be told apart.
@@ -81,12 +75,7 @@ pub fn check_insert(tasks: &[NewTask], limits: &Limits, now: Timestamp) -> Resul
     }
     let mut seen = HashSet::with_capacity(tasks.len());
     match tasks.iter().position(|task| !seen.insert(task.id)) {
-        Some(index) => rejected(
-            index,
-            Rejection::RepeatedId {
-                id: tasks[index].id,
-            },
-        ),
+        Some(index) => rejected(index, Rejection::RepeatedId { id: tasks[index].id }),
         None => Ok(()),
     }
 }

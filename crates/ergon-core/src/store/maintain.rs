@@ -18,11 +18,7 @@ pub struct RescueRequest {
 
 impl Default for RescueRequest {
     fn default() -> Self {
-        Self {
-            limit: SWEEP_LIMIT_DEFAULT,
-            deaths_max: POISON_DEATHS_MAX,
-            now: Now::Store,
-        }
+        Self { limit: SWEEP_LIMIT_DEFAULT, deaths_max: POISON_DEATHS_MAX, now: Now::Store }
     }
 }
 
@@ -61,10 +57,7 @@ pub struct PruneRequest {
 
 impl Default for PruneRequest {
     fn default() -> Self {
-        Self {
-            limit: SWEEP_LIMIT_DEFAULT,
-            now: Now::Store,
-        }
+        Self { limit: SWEEP_LIMIT_DEFAULT, now: Now::Store }
     }
 }
 
