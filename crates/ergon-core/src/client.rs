@@ -26,18 +26,25 @@ pub use self::{
 /// Enqueues tasks. Cheap to clone; needs no server and no handlers, only the payload types.
 ///
 /// ```
-/// # use ergon_core::{Client, EnqueueError, Task, store::Store};
-/// # use serde::{Deserialize, Serialize};
+/// use ergon_core::{Client, State, Task};
+/// use ergon_testing::MemoryStore;
+/// use serde::{Deserialize, Serialize};
+///
 /// #[derive(Serialize, Deserialize, Task)]
 /// #[task(kind = "greet", queue = "mail")]
 /// struct Greet {
 ///     name: String,
 /// }
 ///
-/// # async fn example(store: std::sync::Arc<dyn Store>) -> Result<(), EnqueueError> {
-/// let client = Client::new(store);
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = Client::new(MemoryStore::new());
+///
 /// let handle = client.enqueue(Greet { name: "Ada".into() }).priority(5).await?;
-/// println!("enqueued {}", handle.id());
+/// assert_eq!(handle.state().await?, Some(State::Pending));
+///
+/// let guests = ["Grace", "Edsger"].map(|name| Greet { name: name.into() });
+/// assert_eq!(client.enqueue_many(guests).await?.len(), 2);
 /// # Ok(())
 /// # }
 /// ```
@@ -63,7 +70,6 @@ impl Client {
     }
 
     /// A client of a store, with choices.
-    #[must_use]
     pub fn builder(store: impl IntoStore) -> ClientBuilder {
         ClientBuilder {
             inner: Inner {

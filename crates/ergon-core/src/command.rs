@@ -78,3 +78,22 @@ impl Applied {
         self.verdicts.iter().filter(|&&(_, verdict)| has_changed(verdict)).count()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_done_or_asked_for_counts_as_changed() {
+        let verdicts = [
+            CommandVerdict::Applied,
+            CommandVerdict::Requested,
+            CommandVerdict::Unchanged,
+            CommandVerdict::Illegal(State::Running),
+            CommandVerdict::NotFound,
+        ];
+        let verdicts = verdicts.map(|verdict| (TaskId::MIN, verdict)).to_vec();
+        assert_eq!(Applied { verdicts, more: false }.changed(), 2);
+        assert_eq!(Applied::default().changed(), 0);
+    }
+}

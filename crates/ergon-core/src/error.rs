@@ -243,3 +243,87 @@ impl From<Rejection> for EnqueueError {
         Self::InvalidOptions { field, reason: reason.to_string() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every rejection, and the option that it is reported under; `None` for the payload.
+    fn rejections() -> [(Rejection, Option<&'static str>); 12] {
+        let (len, max) = (2, 1);
+        let what = "timeout";
+        [
+            (Rejection::PayloadTooLarge { len, max }, None),
+            (Rejection::MetadataTooLarge { len, max }, Some("metadata")),
+            (Rejection::InvalidMetadata { key: String::new() }, Some("metadata")),
+            (Rejection::TooManyTags { len, max }, Some("tags")),
+            (Rejection::BeyondHorizon { what }, Some("timeout")),
+            (Rejection::NoAttempts, Some("max_attempts")),
+            (Rejection::ZeroDuration { what }, Some("timeout")),
+            (Rejection::InvalidRetry { reason: "x" }, Some("retry")),
+            (Rejection::InvalidUniqueScope, Some("unique")),
+            (Rejection::BatchBytes { len, max }, Some("batch")),
+            (Rejection::RepeatedId { id: TaskId::MIN }, Some("id")),
+            (Rejection::InvalidLimit { limit: 0, max }, Some("batch")),
+        ]
+    }
+
+    #[track_caller]
+    fn check(error: EnqueueError, rejection: &Rejection, expected: Option<&str>) {
+        match (error, expected) {
+            (EnqueueError::PayloadTooLarge { len: 2, max: 1 }, None) => {}
+            (EnqueueError::InvalidOptions { field, reason }, Some(expected)) => {
+                assert_eq!(field, expected);
+                assert_eq!(reason, rejection.to_string());
+            }
+            (error, expected) => unreachable!("{error:?} instead of {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn a_rejection_names_the_option_whoever_refuses() {
+        for (rejection, expected) in rejections() {
+            check(rejection.clone().into(), &rejection, expected);
+            let of_store = StoreError::Rejected { index: 7, reason: rejection.clone() };
+            check(of_store.into(), &rejection, expected);
+        }
+    }
+
+    #[test]
+    fn every_other_error_of_the_store_is_its_source() {
+        let source = || Source::from("x");
+        for error in [
+            StoreError::Unavailable { source: source() },
+            StoreError::Conflict,
+            StoreError::BatchTooLarge { len: 2, max: 1 },
+            StoreError::Corrupt { what: String::new() },
+            StoreError::Closed,
+            StoreError::Failed { reason: String::new() },
+            StoreError::Backend { source: source() },
+        ] {
+            let message = error.to_string();
+            let error = EnqueueError::from(error);
+            let source = std::error::Error::source(&error).unwrap();
+            assert_eq!(source.to_string(), message);
+            assert_eq!(error.to_string(), "the store did not take the task");
+        }
+    }
+
+    #[test]
+    fn only_what_may_pass_is_transient() {
+        assert!(StoreError::Unavailable { source: "x".into() }.is_transient());
+        assert!(StoreError::Conflict.is_transient());
+        assert!(!StoreError::Closed.is_transient());
+        assert!(!StoreError::rejected(Rejection::NoAttempts).is_transient());
+        assert!(!StoreError::Failed { reason: String::new() }.is_transient());
+    }
+
+    #[test]
+    fn a_long_name_is_shown_in_part() {
+        let error = InvalidName::new("kind", &"ä".repeat(1_000), "short");
+        let shown = "ä".repeat(TAG_BYTES_MAX);
+        assert_eq!(error.to_string(), format!("kind \"{shown}…\" is not short"));
+        let error = InvalidName::new("kind", "a b", "short");
+        assert_eq!(error.to_string(), "kind \"a b\" is not short");
+    }
+}

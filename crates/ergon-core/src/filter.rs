@@ -240,3 +240,148 @@ pub struct Count {
 
 /// A count that no counter answers stops here, and says so.
 pub const COUNT_SCAN_MAX: u64 = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::progress::Progress;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn kind(name: &str) -> KindName {
+        KindName::new(name).unwrap()
+    }
+
+    fn queue(name: &str) -> QueueName {
+        QueueName::new(name).unwrap()
+    }
+
+    fn tag(text: &str) -> Tag {
+        Tag::new(text).unwrap()
+    }
+
+    /// Kind `k`, queue `q`, tags `a` and `b`, metadata `x` = `1`, taken at 100, pending.
+    fn matches(filter: &TaskFilter) -> bool {
+        let mut spec = TaskSpec::new(kind("k"), "{}");
+        spec.queue = queue("q");
+        spec.tags = vec![tag("a"), tag("b")];
+        spec.metadata.insert("x".to_owned(), "1".to_owned());
+        filter.matches(&spec, at(100), State::Pending)
+    }
+
+    #[test]
+    fn each_part_of_a_filter_matches_or_not() {
+        let all = TaskFilter::all;
+        for (filter, expected) in [
+            (all(), true),
+            (all().states(State::Pending), true),
+            (all().states(StateSet::UNFINISHED), true),
+            (all().states(StateSet::TERMINAL), false),
+            (all().queue(queue("q")), true),
+            (all().queue(queue("p")), false),
+            (all().queue(queue("p")).queue(queue("q")), true),
+            (all().kind(kind("k")), true),
+            (all().kind(kind("l")), false),
+            (all().kind(kind("l")).kind(kind("k")), true),
+            (all().tag(tag("a")), true),
+            (all().tag(tag("b")).tag(tag("a")), true),
+            (all().tag(tag("a")).tag(tag("c")), false),
+            (all().metadata("x", "1"), true),
+            (all().metadata("x", "2"), false),
+            (all().metadata("y", "1"), false),
+            (all().metadata("x", "1").metadata("x", "2"), false),
+            (all().created_from(at(100)), true),
+            (all().created_from(at(101)), false),
+            (all().created_before(at(101)), true),
+            (all().created_before(at(100)), false),
+            // Parts are joined by and.
+            (all().queue(queue("q")).kind(kind("l")), false),
+        ] {
+            assert_eq!(matches(&filter), expected, "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn queues_and_states_alone_are_counted() {
+        let counted = TaskFilter::all().queue(queue("q")).states(State::Failed);
+        assert!(TaskFilter::all().is_counted() && counted.is_counted());
+        for filter in [
+            counted.clone().kind(kind("k")),
+            counted.clone().tag(tag("a")),
+            counted.clone().metadata("x", "1"),
+            counted.clone().created_from(at(1)),
+            counted.created_before(at(1)),
+        ] {
+            assert!(!filter.is_counted(), "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn no_state_chosen_means_every_state() {
+        assert_eq!(TaskFilter::all().wanted_states(), StateSet::ALL);
+        let failed = TaskFilter::all().states(State::Failed);
+        assert_eq!(failed.wanted_states(), State::Failed.into());
+    }
+
+    #[test]
+    fn a_page_has_1_to_1000_tasks() {
+        for (limit, is_good) in [(0, false), (1, true), (PAGE_MAX, true), (PAGE_MAX + 1, false)] {
+            assert_eq!(Page::of(limit).check().is_ok(), is_good, "{limit}");
+        }
+        assert!(Page::default().check().is_ok());
+    }
+
+    fn record(id: u64, payload: &Bytes) -> TaskRecord {
+        TaskRecord {
+            id: TaskId::from_parts(id, 0, 0),
+            spec: TaskSpec::new(kind("k"), payload.clone()),
+            created_at: at(100),
+            progress: Progress::fresh(0, 1, at(100)),
+            state: State::Pending,
+        }
+    }
+
+    /// Offers so many tasks, and answers how many were taken and whether more follow.
+    fn fill(limit: usize, offered: u64, payload: &Bytes) -> (usize, bool) {
+        let mut builder = PageBuilder::new(&Page::of(limit));
+        let taken = (1..=offered).take_while(|&id| builder.offer(record(id, payload))).count();
+        let page = builder.finish();
+        assert_eq!(page.tasks.len(), taken);
+        if let Some(next) = page.next {
+            assert_eq!(page.tasks.last().map(|task| task.id), Some(next));
+        }
+        (taken, page.next.is_some())
+    }
+
+    #[test]
+    fn a_page_ends_at_its_limit_and_says_whether_more_follows() {
+        let small = Bytes::from_static(b"{}");
+        for (offered, expected) in [(0, (0, false)), (2, (2, false)), (3, (3, false))] {
+            assert_eq!(fill(3, offered, &small), expected, "{offered}");
+        }
+        assert_eq!(fill(3, 4, &small), (3, true));
+    }
+
+    #[test]
+    fn a_page_ends_early_when_its_payloads_grow_large() {
+        let half = Bytes::from(vec![0; PAGE_BYTES_MAX / 2]);
+        assert_eq!(fill(10, 2, &half), (2, false));
+        // The task that exceeds the limit is still taken: a page makes progress in any case.
+        assert_eq!(fill(10, 10, &half), (3, true));
+        let huge = Bytes::from(vec![0; PAGE_BYTES_MAX * 2]);
+        assert_eq!(fill(10, 10, &huge), (1, true));
+    }
+
+    #[test]
+    fn a_page_cut_early_continues_where_the_reading_ended() {
+        let mut builder = PageBuilder::new(&Page::of(3));
+        assert!(builder.offer(record(1, &Bytes::new())));
+        let last_seen = TaskId::from_parts(9, 0, 0);
+        let page = builder.cut_at(last_seen);
+        assert_eq!((page.tasks.len(), page.next), (1, Some(last_seen)));
+    }
+}

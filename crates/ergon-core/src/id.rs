@@ -32,7 +32,7 @@ impl TaskId {
     /// Smaller than every other id.
     pub const MIN: Self = Self(VERSION_7 | VARIANT);
     /// Larger than every other id.
-    pub const MAX: Self = Self(!0 & !(0xf << 76) & !(0b11 << 62) | VERSION_7 | VARIANT);
+    pub const MAX: Self = Self(!(0xf << 76) & !(0b11 << 62) | VERSION_7 | VARIANT);
 
     /// Makes an id of the milliseconds since 1970, 62 further bits, and an offset within a pack.
     ///
@@ -85,7 +85,6 @@ impl TaskId {
 
     /// The offset within the pack.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "masked to 12 bits")]
     pub const fn offset(self) -> u16 {
         (self.0 & OFFSET_MASK) as u16
     }

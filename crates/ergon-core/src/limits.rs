@@ -72,3 +72,33 @@ impl Default for Limits {
         Self { payload_bytes_max: 1 << 20, result_bytes_max: 1 << 20, ..Self::CAPS }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_exceeds_a_cap_is_lowered_to_it_and_the_rest_stays() {
+        let huge = Limits {
+            payload_bytes_max: usize::MAX,
+            metadata_bytes_max: usize::MAX,
+            result_bytes_max: usize::MAX,
+            error_bytes_max: usize::MAX,
+        };
+        assert_eq!(huge.capped(), Limits::CAPS);
+        let small = Limits {
+            payload_bytes_max: 1,
+            metadata_bytes_max: 2,
+            result_bytes_max: 3,
+            error_bytes_max: 4,
+        };
+        assert_eq!(small.capped(), small);
+        assert_eq!(Limits::default().capped(), Limits::default());
+    }
+
+    #[test]
+    fn one_task_always_fits_a_batch() {
+        let largest = Limits::CAPS.payload_bytes_max + Limits::CAPS.metadata_bytes_max;
+        assert!(largest <= BATCH_BYTES_MAX);
+    }
+}

@@ -12,12 +12,19 @@ pub use self::{controller::Controller, inspector::Inspector};
 /// Watches and steers; needs no runtime and no handlers. Cheap to clone.
 ///
 /// ```
-/// # use ergon_core::{Manager, StoreError, TaskId, store::Store};
-/// # async fn example(store: std::sync::Arc<dyn Store>, id: TaskId) -> Result<(), StoreError> {
+/// use ergon_core::{Client, CommandVerdict, Manager, State};
+/// use ergon_testing::MemoryStore;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = MemoryStore::new();
+/// let handle = Client::new(store.clone()).enqueue_json("greet", "Ada").await?;
+///
 /// let manager = Manager::new(store);
-/// manager.control().cancel(id, "not needed any more").await?;
+/// let verdict = manager.control().cancel(handle.id(), "not needed any more").await?;
+/// assert_eq!(verdict, CommandVerdict::Applied);
 /// for queue in manager.tasks().queues().await? {
-///     println!("{}: {} tasks", queue.name, queue.counts.total());
+///     println!("{}: {} cancelled", queue.name, queue.counts.get(State::Cancelled));
 /// }
 /// # Ok(())
 /// # }

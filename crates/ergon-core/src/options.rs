@@ -10,6 +10,7 @@ use crate::{
     name::{KindName, QueueName, Tag},
     record::{MAX_ATTEMPTS_DEFAULT, Metadata, NewTask, RunAt, TaskSpec},
     retry::RetryPolicy,
+    time::whole_micros,
     unique::Unique,
 };
 
@@ -94,7 +95,6 @@ macro_rules! forwarded_setters {
     ) => {
         $($impl)* {
             $($(#[$doc])*
-            #[must_use]
             pub fn $name(mut self, $arg: $type) -> Self {
                 self.options = self.options.$name($arg);
                 self
@@ -158,8 +158,13 @@ impl TaskOptions {
             Some(queue) => QueueName::new(queue).map_err(|error| invalid("queue", &error))?,
             None => QueueName::default(),
         };
-        let tags = self.tags.iter().map(Tag::new).collect::<Result<Vec<_>, _>>();
-        let tags = tags.map_err(|error| invalid("tags", &error))?;
+        let mut tags = Vec::with_capacity(self.tags.len());
+        for text in &self.tags {
+            let tag = Tag::new(text).map_err(|error| invalid("tags", &error))?;
+            if !tags.contains(&tag) {
+                tags.push(tag);
+            }
+        }
         let unique = match self.unique.map(|unique| unique.key(&kind, &queue, &payload)) {
             Some(Ok(key)) => Some(key),
             Some(Err(reason)) => return Err(invalid("unique", &reason)),
@@ -171,7 +176,7 @@ impl TaskOptions {
             payload: payload.into(),
             retry: self.retry.unwrap_or_default(),
             timeout: self.timeout,
-            deadline: self.deadline,
+            deadline: self.deadline.map(whole_micros),
             retention: self.retention,
             metadata: self.metadata,
             tags,
@@ -247,9 +252,22 @@ mod tests {
     }
 
     #[test]
+    fn a_tag_chosen_twice_is_one() {
+        let task = task(TaskOptions::new().tag("a").tag("b").tag("a")).unwrap();
+        assert_eq!(task.spec.tags, [Tag::new("a").unwrap(), Tag::new("b").unwrap()]);
+    }
+
+    #[test]
     fn what_nobody_chooses_has_its_default() {
         let expected = NewTask::new(TaskId::MIN, TaskSpec::new(KindName::new("k").unwrap(), "{}"));
         assert_eq!(task(TaskOptions::new()).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_deadline_is_kept_in_the_microseconds_that_every_store_keeps() {
+        let fine = Timestamp::new(1, 1_999).unwrap();
+        let task = task(TaskOptions::new().deadline(fine)).unwrap();
+        assert_eq!(task.spec.deadline, Some(Timestamp::new(1, 1_000).unwrap()));
     }
 
     #[test]

@@ -64,6 +64,28 @@ impl Conclusion {
         }
     }
 
+    /// Says whether it ends an attempt.
+    pub(crate) const fn spends_attempt(&self) -> bool {
+        match self {
+            Self::Complete { .. }
+            | Self::Retry { .. }
+            | Self::Fail { .. }
+            | Self::Cancel { .. } => true,
+            Self::Snooze { .. } | Self::Release => false,
+        }
+    }
+
+    /// What is kept among the errors of the task. Of two reasons for a cancel the first is kept.
+    pub(crate) fn error(&self, cancel_requested: bool) -> Option<(ErrorKind, &str)> {
+        match self {
+            Self::Retry { kind, error, .. } | Self::Fail { kind, error } => Some((*kind, error)),
+            Self::Cancel { reason } if !cancel_requested => Some((ErrorKind::Cancelled, reason)),
+            Self::Complete { .. } | Self::Cancel { .. } | Self::Snooze { .. } | Self::Release => {
+                None
+            }
+        }
+    }
+
     /// Makes it storable whatever it holds, the one place that does so: text is cleaned and cut,
     /// delays are cut to the horizon, and a result beyond the limit becomes a failure that says so.
     #[must_use]
@@ -182,6 +204,16 @@ mod tests {
         let result = Some(Bytes::from(vec![0; 1 << 20]));
         let conclusion = Conclusion::Complete { result }.storable(&Limits::default());
         assert_eq!(conclusion.kind(), ConclusionKind::Complete);
+    }
+
+    #[test]
+    fn batches_and_limits_are_checked_at_both_ends() {
+        use crate::limits::BATCH_MAX;
+        assert!(check_batch(0).is_ok() && check_batch(BATCH_MAX).is_ok());
+        assert!(check_batch(BATCH_MAX + 1).is_err());
+        for (limit, is_good) in [(0, false), (1, true), (7, true), (8, false)] {
+            assert_eq!(check_limit(limit, 7).is_ok(), is_good, "{limit}");
+        }
     }
 
     #[test]

@@ -81,7 +81,8 @@ impl ErrorKind {
 /// One failed attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptError {
-    /// Which attempt it was, counted from 1.
+    /// Which attempt it was, counted from 1; of a task called off while it waits, its last one, 0
+    /// before the first.
     pub attempt: u16,
     /// When the store recorded it.
     pub at: Timestamp,
@@ -109,7 +110,7 @@ pub struct Progress {
     pub priority: i16,
     /// When the task is, or was last, due.
     pub run_at: Timestamp,
-    /// Attempts that ended with an outcome of the handler.
+    /// Attempts that the handler ended, well or not; a snooze and a release end none.
     pub attempt: u16,
     /// Attempts until the task fails; at least 1.
     pub max_attempts: u16,
@@ -167,10 +168,19 @@ impl Progress {
         }
     }
 
+    /// The attempt that runs, or else the last one, counted from 1.
+    const fn newest_attempt(&self) -> u16 {
+        match self.phase {
+            Phase::Running => self.attempt.saturating_add(1),
+            Phase::Waiting | Phase::Completed | Phase::Failed | Phase::Cancelled => self.attempt,
+        }
+    }
+
+    /// Keeps an error of the newest attempt; call it before the attempt is counted as ended.
     pub(crate) fn push_error(&mut self, at: Timestamp, kind: ErrorKind, message: String) {
         if self.errors.len() >= ERRORS_KEPT_MAX {
             self.errors.drain(..=self.errors.len() - ERRORS_KEPT_MAX);
         }
-        self.errors.push(AttemptError { attempt: self.attempt, at, kind, message });
+        self.errors.push(AttemptError { attempt: self.newest_attempt(), at, kind, message });
     }
 }

@@ -248,6 +248,47 @@ mod tests {
     }
 
     #[test]
+    fn a_task_at_every_limit_is_taken() {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut task = task();
+        task.spec.payload = vec![b' '; 1 << 20].into();
+        let value = "v".repeat((64 << 10) - 128);
+        task.spec.metadata = Metadata::from([("k".repeat(128), value)]);
+        task.spec.tags = vec![Tag::new("t").unwrap(); 32];
+        task.max_attempts = 1;
+        task.spec.timeout = Some(HORIZON);
+        task.spec.retention = Some(HORIZON);
+        task.spec.deadline = Some(after(now, HORIZON));
+        for run_at in [RunAt::After(HORIZON), RunAt::At(after(now, HORIZON))] {
+            task.run_at = run_at;
+            assert_eq!(task.check(&Limits::default(), now), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_new_task_is_due_by_the_time_of_the_store() {
+        let now = Timestamp::from_second(100).unwrap();
+        let second = Duration::from_secs(1);
+        assert_eq!(RunAt::Now.resolve(now), now);
+        assert_eq!(RunAt::After(second).resolve(now), Timestamp::from_second(101).unwrap());
+        let fine = Timestamp::new(1, 1_999).unwrap();
+        assert_eq!(RunAt::At(fine).resolve(now), Timestamp::new(1, 1_000).unwrap());
+    }
+
+    #[test]
+    fn payload_metadata_and_result_count_towards_a_page() {
+        let mut spec = TaskSpec::new(KindName::new("k").unwrap(), "{}");
+        spec.metadata = Metadata::from([("key".to_owned(), "value".to_owned())]);
+        assert_eq!(spec.bytes(), 10);
+        let now = Timestamp::UNIX_EPOCH;
+        let mut progress = Progress::fresh(0, 1, now);
+        progress.result = Some(Bytes::from_static(b"123"));
+        let id = TaskId::MIN;
+        let record = TaskRecord { id, spec, created_at: now, progress, state: State::Pending };
+        assert_eq!(record.bytes(), 13);
+    }
+
+    #[test]
     fn each_limit_has_its_rejection() {
         let long = HORIZON + Duration::from_secs(1);
         let entry = |key: &str, value: &str| Metadata::from([(key.to_owned(), value.to_owned())]);

@@ -56,9 +56,15 @@ impl RetryPolicy {
     pub fn ceiling(&self, attempt: u16) -> Duration {
         match self {
             Self::Exponential { base, cap, .. } => {
-                let doublings = u32::from(attempt.saturating_sub(1));
-                let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
-                min(base.saturating_mul(factor), *cap)
+                let mut ceiling = *base;
+                let mut doublings = u32::from(attempt.saturating_sub(1));
+                // A factor has room for so many doublings at once; zero stays zero for ever.
+                while doublings > 0 && ceiling < *cap && !ceiling.is_zero() {
+                    let step = min(doublings, 31);
+                    ceiling = ceiling.saturating_mul(1 << step);
+                    doublings -= step;
+                }
+                min(ceiling, *cap)
             }
             Self::Fixed(delay) => *delay,
             Self::List(steps) => {
@@ -120,6 +126,14 @@ mod tests {
             jitter: Jitter::Full,
         };
         assert_eq!(huge.ceiling(u16::MAX), Duration::MAX);
+        let from = |base, cap| RetryPolicy::Exponential { base, cap, jitter: Jitter::Full };
+        assert_eq!(from(Duration::ZERO, SECOND).ceiling(u16::MAX), Duration::ZERO);
+        let from_little = from(Duration::from_nanos(1), HORIZON);
+        for attempt in [32, 33, 34, 50] {
+            let expected = Duration::from_nanos(1 << (attempt - 1));
+            assert_eq!(from_little.ceiling(attempt), expected, "attempt {attempt}");
+        }
+        assert_eq!(from_little.ceiling(u16::MAX), HORIZON);
     }
 
     #[test]

@@ -25,3 +25,34 @@ pub fn duration_up_to(rng: &dyn Rng, ceiling: Duration) -> Duration {
     let drawn = (u128::from(rng.next_u64()) * (std::cmp::min(micros, u64::MAX.into()) + 1)) >> 64;
     Duration::from_micros(u64::try_from(drawn).unwrap_or(u64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Draws the same bits for ever.
+    #[derive(Debug)]
+    struct Constant(u64);
+
+    impl Rng for Constant {
+        fn next_u64(&self) -> u64 {
+            self.0
+        }
+    }
+
+    #[test]
+    fn both_ends_and_the_middle_are_drawn() {
+        for ceiling in [0, 1, 1_000_000, u64::MAX].map(Duration::from_micros) {
+            assert_eq!(duration_up_to(&Constant(0), ceiling), Duration::ZERO);
+            assert_eq!(duration_up_to(&Constant(u64::MAX), ceiling), ceiling);
+        }
+        let middle = duration_up_to(&Constant(1 << 63), Duration::from_secs(2));
+        assert_eq!(middle, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn no_ceiling_is_too_high() {
+        let longest = duration_up_to(&Constant(u64::MAX), Duration::MAX);
+        assert_eq!(longest, Duration::from_micros(u64::MAX));
+    }
+}

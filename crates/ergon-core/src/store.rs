@@ -66,6 +66,12 @@ impl<S: Store + 'static> IntoStore for S {
     }
 }
 
+impl<S: Store + 'static> IntoStore for Arc<S> {
+    fn into_store(self) -> Arc<dyn Store> {
+        self
+    }
+}
+
 impl IntoStore for Arc<dyn Store> {
     fn into_store(self) -> Arc<dyn Store> {
         self

@@ -43,7 +43,6 @@ pub trait Task: Serialize + DeserializeOwned + Send + Sync + 'static {
     type Output: Serialize + DeserializeOwned + Send + 'static;
 
     /// What tasks of this kind choose unless a call chooses otherwise.
-    #[must_use]
     fn options() -> TaskOptions {
         TaskOptions::default()
     }
@@ -53,6 +52,23 @@ pub trait Task: Serialize + DeserializeOwned + Send + Sync + 'static {
 ///
 /// Any error becomes one by `?`, and means: try again after the backoff. The constructors say
 /// something else.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use ergon_core::TaskError;
+///
+/// fn charge(answer: &str) -> Result<u64, TaskError> {
+///     match answer {
+///         "busy" => Err(TaskError::snooze(Duration::from_secs(30))),
+///         "no such card" => Err(TaskError::fail("no such card")),
+///         cents => Ok(cents.parse()?),
+///     }
+/// }
+///
+/// assert_eq!(charge("250").unwrap(), 250);
+/// assert_eq!(charge("?").unwrap_err().to_string(), "invalid digit found in string");
+/// ```
 pub struct TaskError(Repr);
 
 enum Repr {

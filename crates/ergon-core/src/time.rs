@@ -140,6 +140,37 @@ mod tests {
         assert_eq!(to_micros(after(now, Duration::MAX)), Timestamp::MAX.as_microsecond());
     }
 
+    /// A clock that stands.
+    #[derive(Debug)]
+    struct At(Timestamp);
+
+    impl Clock for At {
+        fn now(&self) -> Timestamp {
+            self.0
+        }
+    }
+
+    #[test]
+    fn a_given_instant_wins_over_the_clock_and_is_cut_to_microseconds() {
+        let clock = At(Timestamp::UNIX_EPOCH);
+        assert_eq!(Now::Store.resolve(&clock), Timestamp::UNIX_EPOCH);
+        let fine = Timestamp::new(1, 1_999).unwrap();
+        assert_eq!(Now::At(fine).resolve(&clock), Timestamp::new(1, 1_000).unwrap());
+        let now = SystemClock.now();
+        assert_eq!(whole_micros(now), now);
+    }
+
+    #[test]
+    fn only_finished_tasks_have_a_retention() {
+        for state in State::ALL {
+            let kept = Retention::default().of(state);
+            assert_eq!(kept == Duration::MAX, !state.is_terminal(), "{state}");
+        }
+        assert_eq!(Retention::default().of(State::Failed), HOUR * 24 * 7);
+        assert_eq!(Retention::uniform(HOUR).of(State::Cancelled), HOUR);
+        assert_eq!(Retention::default().chosen_by(Some(HOUR)), Retention::uniform(HOUR));
+    }
+
     #[test]
     fn instants_are_cut_to_microseconds_downwards() {
         let fine = Timestamp::new(1, 1_999).unwrap();

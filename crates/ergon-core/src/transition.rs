@@ -33,6 +33,9 @@ pub const fn claim(progress: &mut Progress, token: Token, now: Timestamp) {
 
 /// Applies what a worker wrote, if its claim is live.
 ///
+/// When a cancel was asked for, the task is cancelled whatever the worker wrote; an error it wrote
+/// is kept, behind the reason of the cancel.
+///
 /// The conclusion has been made [storable](Conclusion::storable) before.
 pub fn conclude(
     progress: &mut Progress,
@@ -47,45 +50,30 @@ pub fn conclude(
         return if is_repeated { Verdict::AlreadyApplied } else { Verdict::Stale };
     }
     progress.settled = Some(Settled { token, kind: conclusion.kind() });
+    if let Some((kind, error)) = conclusion.error(progress.cancel_requested) {
+        progress.push_error(now, kind, error.to_owned());
+    }
+    if conclusion.spends_attempt() {
+        progress.attempt = progress.attempt.saturating_add(1);
+    }
     if progress.cancel_requested {
-        if let Conclusion::Retry { kind, error, .. } | Conclusion::Fail { kind, error } = conclusion
-        {
-            progress.attempt = progress.attempt.saturating_add(1);
-            progress.push_error(now, *kind, error.clone());
-        }
         finish(progress, retention, Phase::Cancelled, now);
         return Verdict::CancelRequested;
     }
     match conclusion {
         Conclusion::Complete { result } => {
-            progress.attempt = progress.attempt.saturating_add(1);
             progress.result.clone_from(result);
             finish(progress, retention, Phase::Completed, now);
         }
-        Conclusion::Retry { delay, kind, error } => {
-            progress.attempt = progress.attempt.saturating_add(1);
-            progress.push_error(now, *kind, error.clone());
-            if progress.attempt >= progress.max_attempts {
-                finish(progress, retention, Phase::Failed, now);
-            } else {
-                progress.phase = Phase::Waiting;
-                progress.run_at = after(now, *delay);
-            }
-        }
-        Conclusion::Fail { kind, error } => {
-            progress.attempt = progress.attempt.saturating_add(1);
-            progress.push_error(now, *kind, error.clone());
+        Conclusion::Retry { .. } if progress.attempt >= progress.max_attempts => {
             finish(progress, retention, Phase::Failed, now);
         }
-        Conclusion::Cancel { reason } => {
-            progress.attempt = progress.attempt.saturating_add(1);
-            progress.push_error(now, ErrorKind::Cancelled, reason.clone());
-            finish(progress, retention, Phase::Cancelled, now);
-        }
-        Conclusion::Snooze { delay } => {
+        Conclusion::Retry { delay, .. } | Conclusion::Snooze { delay } => {
             progress.phase = Phase::Waiting;
             progress.run_at = after(now, *delay);
         }
+        Conclusion::Fail { .. } => finish(progress, retention, Phase::Failed, now),
+        Conclusion::Cancel { .. } => finish(progress, retention, Phase::Cancelled, now),
         Conclusion::Release => progress.phase = Phase::Waiting,
     }
     Verdict::Applied

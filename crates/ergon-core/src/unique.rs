@@ -215,7 +215,7 @@ impl Hasher {
     }
 
     /// Hashes a value independently of the order of its keys. The sorting is done here because
-    /// another crate of the application may switch serde_json's maps to insertion order.
+    /// another crate of the application may switch `serde_json`'s maps to insertion order.
     fn json(&mut self, value: &Value) {
         match value {
             Value::Object(map) => {
@@ -299,5 +299,7 @@ mod tests {
             StateSet::ALL.iter().filter(|&state| state != State::Running).collect();
         assert!(check(UniqueScope::While(without_running)).is_err());
         assert!(check(UniqueScope::For(Duration::ZERO)).is_err());
+        assert!(check(UniqueScope::For(HORIZON)).is_ok());
+        assert!(check(UniqueScope::For(HORIZON + Duration::from_micros(1))).is_err());
     }
 }

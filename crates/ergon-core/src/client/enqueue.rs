@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::{Client, Enqueued, Handle};
 use crate::{
-    error::{EnqueueError, InvalidName},
+    error::{EnqueueError, InvalidName, StoreError},
     id::{PACK_LEN_MAX, TaskId},
     limits::{BATCH_BYTES_MAX, BATCH_MAX},
     name::KindName,
@@ -127,7 +127,10 @@ impl<O> Enqueue<O> {
         let task = task?;
         let id = task.id;
         let inserted = answer.client.store().insert(&[task], Now::Store).await?;
-        answer.to(id, inserted.first().copied().unwrap_or(Inserted::Created))
+        let [inserted] = inserted[..] else {
+            return Err(miscounted(inserted.len(), 1));
+        };
+        answer.to(id, inserted)
     }
 }
 
@@ -246,6 +249,9 @@ impl<O: Send + 'static> EnqueueMany<O> {
         while !rest.is_empty() {
             let (batch, later) = rest.split_at(batch_len(rest));
             let inserted = client.store().insert(batch, Now::Store).await?;
+            if inserted.len() != batch.len() {
+                return Err(miscounted(inserted.len(), batch.len()));
+            }
             for (task, inserted) in batch.iter().zip(inserted) {
                 enqueued.push(answer.to(task.id, inserted)?);
             }
@@ -279,6 +285,12 @@ fn with_queue_options(client: &Client, options: TaskOptions) -> TaskOptions {
         Some(weaker) => options.or(weaker.clone()),
         None => options,
     }
+}
+
+/// A store that breaks its first law: nobody knows what became of which task.
+fn miscounted(answers: usize, tasks: usize) -> EnqueueError {
+    let source = format!("the store gave {answers} answers for {tasks} tasks").into();
+    EnqueueError::Store { source: StoreError::Backend { source } }
 }
 
 fn invalid_kind(error: &InvalidName) -> EnqueueError {

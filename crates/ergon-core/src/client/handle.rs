@@ -13,7 +13,12 @@ use std::{
 use serde::de::DeserializeOwned;
 
 use crate::{
-    error::StoreError, id::TaskId, progress::Phase, record::TaskRecord, state::State, store::Store,
+    error::StoreError,
+    id::TaskId,
+    progress::{AttemptError, ErrorKind, Phase},
+    record::TaskRecord,
+    state::State,
+    store::Store,
     time::Now,
 };
 
@@ -143,7 +148,12 @@ impl<O: DeserializeOwned + Send + 'static> HandleResult<O> {
         }
         let task = handle.task().await?.ok_or(ResultError::Gone { id: handle.id })?;
         let progress = task.progress;
-        let last_error = progress.errors.last().map(|error| error.message.clone());
+        // A worker that fails while a cancel is asked for leaves its error behind the reason.
+        let is_reason = |error: &AttemptError| {
+            progress.phase != Phase::Cancelled || error.kind == ErrorKind::Cancelled
+        };
+        let last_error = progress.errors.iter().rfind(|error| is_reason(error));
+        let last_error = last_error.map(|error| error.message.clone());
         match progress.phase {
             Phase::Completed => {
                 let result = progress.result.as_deref().unwrap_or(b"null");

@@ -106,3 +106,19 @@ pub trait Inspect: Send + Sync {
     /// What the backend reports.
     async fn wait_for_finish(&self, id: TaskId, within: Duration) -> Result<bool, StoreError>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_summed_by_state() {
+        let mut counts = StateCounts::default();
+        counts.add(State::Pending, 2);
+        counts.add(State::Pending, 1);
+        counts.add(State::Failed, 4);
+        assert_eq!((counts.get(State::Pending), counts.get(State::Running)), (3, 0));
+        assert_eq!((counts.sum(StateSet::TERMINAL), counts.total()), (4, 7));
+        assert_eq!(counts.sum(StateSet::EMPTY), 0);
+    }
+}

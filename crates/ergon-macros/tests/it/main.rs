@@ -1,0 +1,6 @@
+//! What the derive writes, and what it refuses.
+
+#![cfg(test)]
+
+mod accept;
+mod refuse;

@@ -1,0 +1,372 @@
+//! One write transaction: tasks are loaded, changed by the rules, and written as their net effect.
+//!
+//! An operation sees what the operations before it in the batch have done. Rows are derived from
+//! what a task was before the batch and what it is at its end, so that a task that changes twice is
+//! written once, and every index agrees with its record.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use ergon_core::{
+    Phase, StoreError, TaskId, UniqueKey, UniqueScope,
+    time::{from_micros, to_micros},
+    transition::has_left_scope,
+};
+
+use crate::{
+    error::{backend, corrupt},
+    key::{Lane, NameId, Place},
+    live::{Live, TaskState},
+    queue::QueueRow,
+    ready::{Flags, Waiting},
+    record::{decode_body_head, decode_head},
+    table::{QUARANTINE, QUEUE, Tables},
+    unique::Holder,
+};
+
+mod flush;
+mod publish;
+
+pub(crate) use self::{
+    flush::{mark_of, marked_key},
+    publish::Effects,
+};
+
+/// What a task was when the batch first met it.
+#[derive(Debug, Default)]
+struct Before {
+    phase: Option<Phase>,
+    /// Its row in the ready index; a running task keeps it.
+    ready: Option<Waiting>,
+    has_head: bool,
+    is_noted: bool,
+    expires_at: Option<i64>,
+}
+
+/// A task of this batch.
+#[derive(Debug)]
+struct Touched {
+    queue: NameId,
+    before: Before,
+    /// What it is now; `None` when it is removed.
+    now: Option<TaskState>,
+    /// The body of a new task.
+    new_body: Option<Vec<u8>>,
+    /// The head has to be written.
+    is_changed: bool,
+    /// The file has to say that the task runs.
+    is_noted: bool,
+}
+
+/// One write transaction.
+pub(crate) struct Batch<'t> {
+    tables: Tables<'t>,
+    live: Arc<Mutex<Live>>,
+    touched: BTreeMap<TaskId, Touched>,
+    queues: HashMap<NameId, QueueRow>,
+    /// The largest id in the file: larger ones need not be looked for.
+    newest: TaskId,
+    /// Unique keys to forget at an instant.
+    key_expiries: BTreeMap<i64, Vec<[u8; 32]>>,
+    /// The transaction is the application's: what it did before is in the file, not in memory.
+    is_foreign: bool,
+    is_dirty: bool,
+}
+
+impl<'t> Batch<'t> {
+    pub(crate) fn new(tables: Tables<'t>, live: Arc<Mutex<Live>>, newest: TaskId) -> Self {
+        Self {
+            tables,
+            live,
+            touched: BTreeMap::new(),
+            queues: HashMap::new(),
+            newest,
+            key_expiries: BTreeMap::new(),
+            is_foreign: false,
+            is_dirty: false,
+        }
+    }
+
+    /// A batch in a transaction of the application.
+    pub(crate) fn foreign(tables: Tables<'t>, live: Arc<Mutex<Live>>) -> Self {
+        Self { is_foreign: true, ..Self::new(tables, live, TaskId::MAX) }
+    }
+
+    pub(crate) const fn tables(&mut self) -> &mut Tables<'t> {
+        &mut self.tables
+    }
+
+    pub(crate) fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a table was changed directly, so that the transaction has to be committed.
+    pub(crate) const fn mark_dirty(&mut self) {
+        self.is_dirty = true;
+    }
+
+    /// Says whether a task is in the file, or was added by this batch.
+    pub(crate) fn exists(&mut self, id: TaskId) -> Result<bool, StoreError> {
+        if let Some(touched) = self.touched.get(&id) {
+            return Ok(touched.now.is_some());
+        }
+        if id > self.newest {
+            return Ok(false);
+        }
+        let found = redb::ReadableTable::get(self.tables.body()?, &id.as_u128().to_be_bytes());
+        Ok(found.map_err(backend)?.is_some())
+    }
+
+    /// Loads a task to change it; a waiting one is out of the reach of claims from now on.
+    ///
+    /// A record that does not read back is [set aside](Self::set_aside) and not found.
+    pub(crate) fn load(&mut self, id: TaskId) -> Result<Option<TaskState>, StoreError> {
+        if let Some(touched) = self.touched.get(&id) {
+            return Ok(touched.now.clone());
+        }
+        let running = {
+            let live = self.live();
+            live.running.get(&id).map(|claim| {
+                (claim.state.as_deref().cloned(), claim.waiting, claim.is_noted, claim.token)
+            })
+        };
+        let (state, before) = match running {
+            Some((Some(state), waiting, is_noted, _)) => {
+                let before = Before {
+                    phase: Some(Phase::Running),
+                    ready: Some(waiting),
+                    has_head: waiting.flags.has_head(),
+                    is_noted,
+                    expires_at: None,
+                };
+                (state, before)
+            }
+            Some((None, ..)) | None => match self.load_from_disk(id) {
+                Ok(Some(found)) => found,
+                Ok(None) => return Ok(None),
+                Err(StoreError::Corrupt { what }) => {
+                    self.set_aside(id, &what)?;
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        let now = Some(state.clone());
+        let is_noted = before.is_noted;
+        let queue = state.body.queue;
+        let touched = Touched { queue, before, now, new_body: None, is_changed: false, is_noted };
+        self.touched.insert(id, touched);
+        Ok(Some(state))
+    }
+
+    fn load_from_disk(&mut self, id: TaskId) -> Result<Option<(TaskState, Before)>, StoreError> {
+        let key = id.as_u128().to_be_bytes();
+        let Some(body) = Tables::read(self.tables.body()?, &key)? else { return Ok(None) };
+        let body = decode_body_head(&body)?;
+        let head = Tables::read(self.tables.head()?, &key)?;
+        let has_head = head.is_some();
+        let mut progress = match head {
+            Some(head) => decode_head(&head)?,
+            None => body.fresh(),
+        };
+        let mut before = Before {
+            phase: Some(progress.phase),
+            has_head,
+            expires_at: progress.expires_at.map(to_micros),
+            ..Before::default()
+        };
+        if progress.phase == Phase::Waiting {
+            let waiting = waiting_of(id, &body, &progress, has_head);
+            before.ready = Some(waiting);
+            let mut live = self.live();
+            // Between the look at the claims and here, a claim may have taken it.
+            if let Some(claim) = live.running.get(&id) {
+                ergon_core::transition::claim(
+                    &mut progress,
+                    claim.token,
+                    from_micros(claim.claimed_at),
+                );
+                before.phase = Some(Phase::Running);
+                before.is_noted = claim.is_noted;
+            } else {
+                live.lanes.remove(waiting.lane, waiting.place);
+            }
+        }
+        Ok(Some((TaskState { body, progress }, before)))
+    }
+
+    /// Adds a task that [does not exist](Self::exists).
+    pub(crate) fn add(&mut self, id: TaskId, state: TaskState, body: Vec<u8>) {
+        let before = self.touched.remove(&id).map(|gone| gone.before).unwrap_or_default();
+        let touched = Touched {
+            queue: state.body.queue,
+            before,
+            now: Some(state),
+            new_body: Some(body),
+            is_changed: false,
+            is_noted: false,
+        };
+        self.touched.insert(id, touched);
+    }
+
+    /// Puts a loaded task back, changed.
+    pub(crate) fn put(&mut self, id: TaskId, state: TaskState) -> Result<(), StoreError> {
+        if let Some(unique) = state.body.unique
+            && has_left_scope(unique.scope, &state.progress)
+        {
+            self.free_key(&unique, id)?;
+        }
+        if let Some(touched) = self.touched.get_mut(&id) {
+            touched.now = Some(state);
+            touched.is_changed = true;
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the file says that a running task runs.
+    pub(crate) fn note(&mut self, id: TaskId) {
+        if let Some(touched) = self.touched.get_mut(&id) {
+            touched.is_noted = true;
+        }
+    }
+
+    /// Loads a task that was running when its owner died, to take it back.
+    pub(crate) fn load_orphan(&mut self, id: TaskId) -> Result<Option<TaskState>, StoreError> {
+        let found = self.load(id)?;
+        if let Some(touched) = self.touched.get_mut(&id) {
+            touched.before.is_noted = true;
+        }
+        Ok(found)
+    }
+
+    /// Removes a loaded task.
+    pub(crate) fn remove(&mut self, id: TaskId) {
+        if let Some(touched) = self.touched.get_mut(&id) {
+            touched.now = None;
+        }
+    }
+
+    /// The row of a queue, to be changed.
+    pub(crate) fn queue_row(&mut self, number: NameId) -> Result<&mut QueueRow, StoreError> {
+        if !self.queues.contains_key(&number) {
+            let row = if self.is_foreign { self.read_queue_row(number)? } else { None };
+            let row = row.unwrap_or_else(|| self.live().queue(number).row);
+            self.queues.insert(number, row);
+        }
+        Ok(self.queues.entry(number).or_default())
+    }
+
+    fn read_queue_row(&self, number: NameId) -> Result<Option<QueueRow>, StoreError> {
+        let table = self.tables.transaction().open_table(QUEUE).map_err(backend)?;
+        let row = redb::ReadableTable::get(&table, number).map_err(backend)?;
+        row.map(|row| QueueRow::decode(row.value())).transpose()
+    }
+
+    /// The task that holds a unique key at `now`, in microseconds.
+    pub(crate) fn key_holder(
+        &mut self,
+        hash: &[u8; 32],
+        now: i64,
+    ) -> Result<Option<TaskId>, StoreError> {
+        let Some(row) = Tables::read(self.tables.unique()?, hash)? else { return Ok(None) };
+        let holder = Holder::decode(&row)?;
+        if holder.until.is_some_and(|until| until <= now) {
+            return Ok(None);
+        }
+        // The key of a task that has to hold it only until it starts is free once it runs, though
+        // a claim writes nothing.
+        let is_started =
+            holder.is_until_started && self.live().running.contains_key(&holder.task);
+        Ok((!is_started).then_some(holder.task))
+    }
+
+    /// Gives a unique key to a task.
+    pub(crate) fn take_key(
+        &mut self,
+        unique: &UniqueKey,
+        task: TaskId,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        let until = match unique.scope {
+            UniqueScope::For(period) => {
+                let until = to_micros(ergon_core::time::after(from_micros(now), period));
+                self.key_expiries.entry(until).or_default().push(unique.hash);
+                Some(until)
+            }
+            UniqueScope::UntilStarted | UniqueScope::UntilFinished | UniqueScope::While(_) => None,
+        };
+        let is_until_started = unique.scope == UniqueScope::UntilStarted;
+        let row = Holder { task, until, is_until_started }.encode();
+        self.tables.unique()?.insert(&unique.hash, row.as_slice()).map_err(backend)?;
+        self.is_dirty = true;
+        Ok(())
+    }
+
+    /// Takes a unique key from a task, if it holds it.
+    pub(crate) fn free_key(
+        &mut self,
+        unique: &UniqueKey,
+        task: TaskId,
+    ) -> Result<(), StoreError> {
+        let table = self.tables.unique()?;
+        let Some(row) = Tables::read(table, &unique.hash)? else { return Ok(()) };
+        if Holder::decode(&row)?.task == task {
+            table.remove(&unique.hash).map_err(backend)?;
+            self.is_dirty = true;
+        }
+        Ok(())
+    }
+
+    /// Forgets a unique key whose time is over.
+    pub(crate) fn expire_key(&mut self, hash: &[u8; 32], now: i64) -> Result<(), StoreError> {
+        let table = self.tables.unique()?;
+        let Some(row) = Tables::read(table, hash)? else { return Ok(()) };
+        if Holder::decode(&row)?.until.is_some_and(|until| until <= now) {
+            table.remove(hash).map_err(backend)?;
+            self.is_dirty = true;
+        }
+        Ok(())
+    }
+
+    /// Sets a task aside whose record does not read back: nothing runs it or stumbles over it
+    /// again, and its bytes stay in the file.
+    pub(crate) fn set_aside(&mut self, id: TaskId, why: &str) -> Result<(), StoreError> {
+        let key = id.as_u128().to_be_bytes();
+        let transaction = self.tables.transaction();
+        let mut table = transaction.open_table(QUARANTINE).map_err(backend)?;
+        table.insert(&key, why).map_err(backend)?;
+        self.is_dirty = true;
+        Ok(())
+    }
+
+    /// Removes the row of a task that was set aside from the ready index.
+    pub(crate) fn drop_ready(&mut self, waiting: Waiting) -> Result<(), StoreError> {
+        let key = crate::key::ready_key(waiting.lane, waiting.place);
+        if self.tables.ready()?.remove(&key).map_err(backend)?.is_some() {
+            self.queue_row(waiting.lane.queue)?.count(Some(Phase::Waiting), None);
+        }
+        self.is_dirty = true;
+        Ok(())
+    }
+}
+
+/// Where a waiting task stands.
+pub(crate) fn waiting_of(
+    id: TaskId,
+    body: &crate::record::BodyHead,
+    progress: &ergon_core::Progress,
+    has_head: bool,
+) -> Waiting {
+    Waiting {
+        lane: Lane::new(body.queue, progress.priority, body.kind),
+        place: Place::new(progress.run_at, id),
+        flags: Flags::new(has_head, progress.attempt > 0),
+    }
+}
+
+/// The id behind a key of the file.
+pub(crate) fn parse_id(key: &[u8; 16]) -> Result<TaskId, StoreError> {
+    TaskId::from_u128(u128::from_be_bytes(*key)).map_err(|error| corrupt(error.to_string()))
+}

@@ -1,0 +1,247 @@
+//! Role *dispatch*: claims from memory, outcomes through the writer.
+//!
+//! A claim writes nothing: when the process is gone, so are its claims. Only that a task has been
+//! running for a while is written down, with whatever commit comes next, so that the death of its
+//! owner can be counted. In the first minute after a crash claims are written down before they are
+//! answered: a task that kills its owner at once is found out all the same.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration, time::Instant};
+
+use async_trait::async_trait;
+use ergon_core::{
+    Conclusion, KindName, Now, Outcome, Phase, QueueName, Rejection, StoreError, TaskId, Verdict,
+    outcome::check_batch,
+    record::ClaimedTask,
+    store::{Beat, BeatReply, ClaimRequest, Dispatch, Held},
+    time::to_micros,
+    transition,
+};
+
+use crate::{
+    RedbStore,
+    batch::Batch,
+    shared::{Shared, blocking},
+};
+
+mod claim;
+
+/// How often a claim asks for its windows to be refilled before it answers that there is nothing.
+const REFILLS_MAX: usize = 3;
+
+#[async_trait]
+impl Dispatch for RedbStore {
+    async fn claim(&self, request: &ClaimRequest) -> Result<Vec<ClaimedTask>, StoreError> {
+        check_batch(request.limit)?;
+        check_lease(request.lease)?;
+        let shared = self.shared();
+        shared.check()?;
+        for _ in 0..REFILLS_MAX {
+            let (reader, request) = (Arc::clone(shared), request.clone());
+            let claim = blocking(move || claim::claim(&reader, &request)).await?;
+            if !claim.is_starved() {
+                return self.hand_over(claim).await;
+            }
+            // Answered once the windows are full again.
+            shared.write(0, |_batch| Ok(())).await?;
+        }
+        Ok(Vec::new())
+    }
+
+    async fn finish(&self, outcomes: &[Outcome], now: Now) -> Result<Vec<Verdict>, StoreError> {
+        check_batch(outcomes.len())?;
+        if outcomes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let shared = Arc::clone(self.shared());
+        let now = now.resolve(&*shared.clock);
+        let outcomes: Vec<Outcome> = outcomes
+            .iter()
+            .map(|outcome| Outcome {
+                conclusion: outcome.conclusion.clone().storable(&shared.limits),
+                ..*outcome
+            })
+            .collect();
+        let bytes = outcomes.iter().map(|outcome| bytes_of(&outcome.conclusion)).sum();
+        let retention = shared.retention;
+        let conclude = move |batch: &mut Batch<'_>, outcome: &Outcome| {
+            let Some(mut state) = batch.load(outcome.id)? else { return Ok(Verdict::Stale) };
+            let retention = retention.chosen_by(state.body.retention);
+            let Outcome { id, token, ref conclusion } = *outcome;
+            let progress = &mut state.progress;
+            let verdict = transition::conclude(progress, &retention, token, conclusion, now);
+            match verdict {
+                Verdict::Applied | Verdict::CancelRequested => batch.put(id, state)?,
+                Verdict::AlreadyApplied | Verdict::Stale => {}
+            }
+            Ok(verdict)
+        };
+        shared
+            .write(bytes, move |batch| {
+                outcomes
+                    .iter()
+                    .map(|outcome| conclude(batch, outcome))
+                    .collect::<Result<Vec<_>, StoreError>>()
+                    
+            })
+            .await
+    }
+
+    async fn beat(&self, beat: &Beat) -> Result<BeatReply, StoreError> {
+        check_batch(beat.held.len())?;
+        check_lease(beat.lease)?;
+        let shared = self.shared();
+        shared.check()?;
+        let lease_until =
+            to_micros(ergon_core::time::after(beat.now.resolve(&*shared.clock), beat.lease));
+        let mut reply = BeatReply::default();
+        let mut live = shared.live();
+        for &held in &beat.held {
+            let claim = live.running.get_mut(&held.id);
+            let own = claim.filter(|it| it.token == held.token && it.server == beat.server);
+            let Some(claim) = own else {
+                reply.lost.push(held);
+                continue;
+            };
+            claim.lease_until = lease_until;
+            claim.lease = beat.lease;
+            claim.renewed = Instant::now();
+            if claim.state.as_ref().is_some_and(|state| state.progress.cancel_requested) {
+                reply.cancelled.push(held);
+            }
+        }
+        Ok(reply)
+    }
+
+    async fn wait_for_work(&self, queues: &[QueueName], within: Duration) {
+        let shared = self.shared();
+        let deadline = tokio::time::Instant::now() + within;
+        loop {
+            let notified = shared.wake.work.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            let (has_arrivals, next_due) = look_for_work(shared, queues);
+            if has_arrivals {
+                return;
+            }
+            let due = next_due.map(|delay| tokio::time::Instant::now() + delay);
+            let until = std::cmp::min(deadline, due.unwrap_or(deadline));
+            if tokio::time::timeout_at(until, notified).await.is_err() {
+                return;
+            }
+            // The queues are not told apart when waking; a failed store wakes everybody.
+            if shared.check().is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl RedbStore {
+    /// Hands claimed tasks to the caller; until it has them, they go back when the call is dropped.
+    async fn hand_over(&self, claim: claim::Claim) -> Result<Vec<ClaimedTask>, StoreError> {
+        let shared = self.shared();
+        let is_careful = shared.careful_until.is_some_and(|until| Instant::now() < until);
+        if is_careful && !claim.tasks().is_empty() {
+            let ids: Vec<TaskId> = claim.tasks().iter().map(|task| task.id).collect();
+            let note = move |batch: &mut Batch<'_>| {
+                for id in ids {
+                    if batch.load(id)?.is_some_and(|it| it.progress.phase == Phase::Running) {
+                        batch.note(id);
+                    }
+                }
+                Ok(())
+            };
+            shared.write(0, note).await?;
+        } else if !claim.tasks().is_empty() && shared.must_nudge() {
+            shared.inbox.nudge();
+        }
+        Ok(claim.accept())
+    }
+}
+
+/// Whether a task became due in one of the queues since the last claim from it, and otherwise how
+/// long it is until one does.
+fn look_for_work(shared: &Shared, queues: &[QueueName]) -> (bool, Option<Duration>) {
+    let now = to_micros(shared.clock.now());
+    let live = shared.live();
+    let mut next_due: Option<i64> = None;
+    for queue in queues {
+        let Some(number) = live.names.queue_number(queue) else { continue };
+        let known = live.queue(number);
+        if known.row.is_paused {
+            continue;
+        }
+        if known.arrivals != known.arrivals_seen {
+            return (true, None);
+        }
+        let due = live.lanes.next_due_after(number, now);
+        next_due = next_due.into_iter().chain(due).min();
+    }
+    let delay = next_due.map(|at| Duration::from_micros(at.saturating_sub(now).unsigned_abs()));
+    (false, delay)
+}
+
+/// Gives every running task back, as when the store is closed; a cancel that was asked for is
+/// carried out.
+pub(crate) fn give_everything_back(
+    batch: &mut Batch<'_>,
+    shared: &Shared,
+) -> Result<(), StoreError> {
+    let held: Vec<Held> = {
+        let live = shared.live();
+        live.running.iter().map(|(&id, claim)| Held { id, token: claim.token }).collect()
+    };
+    let now = shared.clock.now();
+    held.into_iter().try_for_each(|held| give_back(batch, shared, held, now))
+}
+
+/// Gives a claim back, if it is live.
+pub(crate) fn give_back(
+    batch: &mut Batch<'_>,
+    shared: &Shared,
+    held: Held,
+    now: jiff::Timestamp,
+) -> Result<(), StoreError> {
+    let Some(mut state) = batch.load(held.id)? else { return Ok(()) };
+    let retention = shared.retention.chosen_by(state.body.retention);
+    let progress = &mut state.progress;
+    match transition::conclude(progress, &retention, held.token, &Conclusion::Release, now) {
+        Verdict::Applied | Verdict::CancelRequested => batch.put(held.id, state),
+        Verdict::AlreadyApplied | Verdict::Stale => Ok(()),
+    }
+}
+
+const fn check_lease(lease: Duration) -> Result<(), StoreError> {
+    if lease.is_zero() {
+        Err(StoreError::rejected(Rejection::ZeroDuration { what: "lease" }))
+    } else {
+        Ok(())
+    }
+}
+
+/// What an outcome adds to a commit, about.
+fn bytes_of(conclusion: &Conclusion) -> usize {
+    let content = match conclusion {
+        Conclusion::Complete { result } => result.as_ref().map_or(0, bytes::Bytes::len),
+        Conclusion::Retry { error, .. } | Conclusion::Fail { error, .. } => error.len(),
+        Conclusion::Cancel { reason } => reason.len(),
+        Conclusion::Snooze { .. } | Conclusion::Release => 0,
+    };
+    64 + content
+}
+
+/// The kinds and queues of a request, by name and by number.
+type Names<T> = Vec<(crate::key::NameId, T)>;
+
+/// The names that a request knows by the numbers that records hold.
+#[derive(Debug, Default)]
+struct Known {
+    kinds: Names<KindName>,
+    queues: Names<QueueName>,
+}
+
+impl Known {
+    fn numbers(&self) -> BTreeSet<crate::key::NameId> {
+        self.kinds.iter().map(|&(number, _)| number).collect()
+    }
+}

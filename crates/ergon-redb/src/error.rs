@@ -1,0 +1,75 @@
+//! What redb reports, in the terms of a store.
+
+use std::path::PathBuf;
+
+use ergon_core::StoreError;
+
+/// Why a store could not be opened. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process, or another store of this process, has the file open.
+    #[error("{path} is in use{holder}; a file has one owner at a time: stop that process, or use a file of your own", path = path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// Who holds it, as far as the system tells: ` by process 4711 (worker)`.
+        holder: String,
+    },
+    /// The file is damaged, or it is no redb file.
+    #[error("{path} is damaged, or it is no redb file", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What redb said.
+        source: redb::Error,
+    },
+    /// The tables of ergon in the file are of a format that this version does not know.
+    #[error("format {found} is not supported; this version of ergon reads format {supported}")]
+    Format {
+        /// The format of the file.
+        found: u32,
+        /// The format that this version reads and writes.
+        supported: u32,
+    },
+    /// An option is out of range.
+    #[error("option {field}: {reason}")]
+    InvalidOption {
+        /// Which option.
+        field: &'static str,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The file could not be opened, read or written.
+    #[error("{path} could not be opened", path = path.display())]
+    Io {
+        /// The file; empty for a database that was handed over.
+        path: PathBuf,
+        /// What redb said.
+        source: redb::Error,
+    },
+    /// What is stored does not read back as what was written.
+    #[error("the store could not be read")]
+    Store {
+        /// What was found.
+        #[from]
+        source: StoreError,
+    },
+}
+
+/// Turns any error of redb into one of a store.
+pub(crate) fn backend(error: impl Into<redb::Error>) -> StoreError {
+    match error.into() {
+        redb::Error::Corrupted(what) => StoreError::Corrupt { what },
+        redb::Error::DatabaseClosed => StoreError::Closed,
+        redb::Error::PreviousIo => {
+            StoreError::Failed { reason: "an earlier write to the file failed".to_owned() }
+        }
+        error => StoreError::Backend { source: Box::new(error) },
+    }
+}
+
+/// A record that does not read back as what was written.
+pub(crate) fn corrupt(what: impl Into<String>) -> StoreError {
+    StoreError::Corrupt { what: what.into() }
+}

@@ -1,0 +1,102 @@
+//! Role *inspect*: reads one consistent snapshot of file and memory.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use ergon_core::{
+    Count, Now, Page, StoreError, TaskFilter, TaskId, TaskPage, TaskRecord,
+    outcome::check_batch,
+    store::{Inspect, QueueInfo},
+    time::to_micros,
+};
+
+use crate::{
+    RedbStore,
+    reader::{Snapshot, count, counts, list},
+    shared::{Shared, blocking},
+};
+
+impl RedbStore {
+    /// Reads a snapshot that holds what every answered write wrote.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Snapshot) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = Arc::clone(self.shared());
+        if has_adoptions(&shared) {
+            // Tasks that a transaction of the application added are known once the writer ran.
+            shared.write(0, |_batch| Ok(())).await?;
+        }
+        blocking(move || work(&Snapshot::open(&shared)?)).await
+    }
+}
+
+fn has_adoptions(shared: &Shared) -> bool {
+    let adoptions = shared.adoptions.lock();
+    !adoptions.unwrap_or_else(std::sync::PoisonError::into_inner).is_empty()
+}
+
+#[async_trait]
+impl Inspect for RedbStore {
+    async fn tasks(&self, ids: &[TaskId], now: Now) -> Result<Vec<Option<TaskRecord>>, StoreError> {
+        check_batch(ids.len())?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now = now.resolve(&*self.shared().clock);
+        let ids = ids.to_vec();
+        self.read(move |snapshot| ids.iter().map(|&id| snapshot.task(id, now)).collect()).await
+    }
+
+    async fn list(
+        &self,
+        filter: &TaskFilter,
+        page: &Page,
+        now: Now,
+    ) -> Result<TaskPage, StoreError> {
+        page.check()?;
+        let now = now.resolve(&*self.shared().clock);
+        let (filter, page) = (filter.clone(), *page);
+        self.read(move |snapshot| list::list(snapshot, &filter, &page, now)).await
+    }
+
+    async fn count(&self, filter: &TaskFilter, now: Now) -> Result<Count, StoreError> {
+        let now = now.resolve(&*self.shared().clock);
+        let filter = filter.clone();
+        self.read(move |snapshot| count::count(snapshot, &filter, now)).await
+    }
+
+    async fn queues(&self, now: Now) -> Result<Vec<QueueInfo>, StoreError> {
+        let now = to_micros(now.resolve(&*self.shared().clock));
+        self.read(move |snapshot| {
+            let mut infos = Vec::new();
+            for (number, name) in snapshot.queue_names() {
+                let counts = counts::of_queue(snapshot, number, now)?;
+                let is_paused = snapshot.queue(number).row.is_paused;
+                infos.push(QueueInfo { name, is_paused, counts });
+            }
+            infos.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+            Ok(infos)
+        })
+        .await
+    }
+
+    async fn wait_for_finish(&self, id: TaskId, within: Duration) -> Result<bool, StoreError> {
+        let shared = self.shared();
+        let deadline = tokio::time::Instant::now() + within;
+        let registration = shared.wake.register(id);
+        loop {
+            let notified = registration.notify.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            let found = self.tasks(&[id], Now::Store).await?.into_iter().next().flatten();
+            if found.is_none_or(|task| task.state.is_terminal()) {
+                return Ok(true);
+            }
+            shared.check()?;
+            if tokio::time::timeout_at(deadline, notified).await.is_err() {
+                return Ok(false);
+            }
+        }
+    }
+}

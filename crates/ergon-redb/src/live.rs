@@ -1,0 +1,120 @@
+//! What the store holds in memory: windows, running tasks, names, counters.
+//!
+//! The writer changes it only after a commit, so that it never says more than the file. Claims alone
+//! change it in between: a claim is not written, and is over when the process is.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use ergon_core::{Progress, ServerId, TaskId, Token};
+
+use crate::{
+    key::NameId,
+    names::Names,
+    queue::QueueRow,
+    ready::{Lanes, Waiting},
+    record::BodyHead,
+};
+
+/// A task as its two records say it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TaskState {
+    pub(crate) body: BodyHead,
+    pub(crate) progress: Progress,
+}
+
+/// A claim.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) token: Token,
+    pub(crate) server: ServerId,
+    pub(crate) lease: Duration,
+    /// By store time, in microseconds.
+    pub(crate) lease_until: i64,
+    /// By store time, in microseconds.
+    pub(crate) claimed_at: i64,
+    /// When the claim was made, by the clock that never jumps.
+    pub(crate) claimed: Instant,
+    /// When it was made or last renewed, by the clock that never jumps.
+    pub(crate) renewed: Instant,
+    /// Where the task waits if it comes back unchanged; its row on disk.
+    pub(crate) waiting: Waiting,
+    /// The file says that the task runs.
+    pub(crate) is_noted: bool,
+    /// The task, once the claim has read it.
+    pub(crate) state: Option<Box<TaskState>>,
+}
+
+/// What is known of a queue beside its row.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Queue {
+    pub(crate) row: QueueRow,
+    pub(crate) running: u64,
+    /// Rises whenever a task becomes due.
+    pub(crate) arrivals: u64,
+    /// What `arrivals` was at the last claim.
+    pub(crate) arrivals_seen: u64,
+}
+
+/// Everything in memory.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) names: Names,
+    pub(crate) lanes: Lanes,
+    pub(crate) running: HashMap<TaskId, Running>,
+    /// By number.
+    pub(crate) queues: Vec<Queue>,
+    newest_token: u64,
+}
+
+/// Tokens of one incarnation of the store; the bits above count the incarnations.
+const TOKEN_BITS: u32 = 40;
+
+impl Live {
+    pub(crate) fn new(incarnation: u64, window_budget: usize) -> Self {
+        Self {
+            names: Names::default(),
+            lanes: Lanes::new(window_budget),
+            running: HashMap::new(),
+            queues: Vec::new(),
+            newest_token: incarnation << TOKEN_BITS,
+        }
+    }
+
+    /// A token larger than every one before, also those of earlier incarnations.
+    pub(crate) const fn next_token(&mut self) -> Token {
+        self.newest_token += 1;
+        Token::new(self.newest_token)
+    }
+
+    /// A queue by its number, known from now on.
+    pub(crate) fn queue_mut(&mut self, number: NameId) -> &mut Queue {
+        let at = number as usize;
+        if self.queues.len() <= at {
+            self.queues.resize(at + 1, Queue::default());
+        }
+        &mut self.queues[at]
+    }
+
+    pub(crate) fn queue(&self, number: NameId) -> Queue {
+        self.queues.get(number as usize).copied().unwrap_or_default()
+    }
+
+    /// Begins a claim of a task that was taken out of its window.
+    pub(crate) fn start(&mut self, waiting: Waiting, claim: Running) {
+        self.queue_mut(waiting.lane.queue).running += 1;
+        if let Ok(id) = TaskId::from_u128(waiting.place.id) {
+            self.running.insert(id, claim);
+        }
+    }
+
+    /// Ends a claim.
+    pub(crate) fn end(&mut self, id: TaskId) -> Option<Running> {
+        let claim = self.running.remove(&id)?;
+        let queue = self.queue_mut(claim.waiting.lane.queue);
+        queue.running = queue.running.saturating_sub(1);
+        Some(claim)
+    }
+}

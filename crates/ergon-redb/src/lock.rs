@@ -1,0 +1,39 @@
+//! Finds out which process holds a file.
+
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
+
+/// The process that holds a lock on the file, as far as the system tells: ` by process 4711 (name)`.
+pub(crate) fn holder(path: &Path) -> Option<String> {
+    let inode = fs::metadata(path).ok()?.ino();
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let process = locks.lines().find_map(|line| process_of(line, inode))?;
+    if process == std::process::id() {
+        return Some(" by this process".to_owned());
+    }
+    let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+    Some(format!(" by process {process} ({})", name.trim()))
+}
+
+/// Reads a line such as `1: FLOCK ADVISORY WRITE 4711 08:01:131 0 EOF`.
+fn process_of(line: &str, inode: u64) -> Option<u32> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let at = fields.iter().position(|field| *field == "WRITE" || *field == "READ")?;
+    let (process, file) = (fields.get(at + 1)?, fields.get(at + 2)?);
+    let is_same = file.rsplit(':').next()?.parse() == Ok(inode);
+    if is_same { process.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_lock_table_are_understood() {
+        let line = "1: FLOCK  ADVISORY  WRITE 4711 08:01:131 0 EOF";
+        assert_eq!(process_of(line, 131), Some(4711));
+        assert_eq!(process_of(line, 132), None);
+        assert_eq!(process_of("", 131), None);
+        let line = "12: -> OFDLCK  ADVISORY  WRITE -1 08:01:131 0 EOF";
+        assert_eq!(process_of(line, 131), None);
+    }
+}

@@ -1,0 +1,148 @@
+//! One consistent view of file and memory, for reads.
+//!
+//! A snapshot is opened while no commit is between the file and memory, lives for one call, and is
+//! never held across an await: pages that it sees cannot be reused until it is gone.
+
+use std::{collections::HashMap, sync::PoisonError};
+
+use ergon_core::{
+    Phase, Progress, QueueName, StoreError, TaskId, TaskRecord, Token,
+    time::from_micros,
+    transition,
+};
+use jiff::Timestamp;
+use redb::{ReadOnlyTable, ReadTransaction};
+
+use crate::{
+    error::backend,
+    key::{NameId, READY_KEY_LEN},
+    live::Queue,
+    record::{decode_body, decode_head},
+    shared::Shared,
+    table::{BODY, HEAD, MARKED, READY},
+};
+
+pub(crate) mod count;
+pub(crate) mod counts;
+pub(crate) mod list;
+
+type Records = ReadOnlyTable<&'static [u8; 16], &'static [u8]>;
+
+/// A claim, as a read shows it.
+#[derive(Clone, Copy, Debug)]
+struct Claimed {
+    token: Token,
+    claimed_at: i64,
+    is_cancel_requested: bool,
+}
+
+/// One consistent view of file and memory.
+pub(crate) struct Snapshot {
+    transaction: ReadTransaction,
+    bodies: Records,
+    heads: Records,
+    running: HashMap<TaskId, Claimed>,
+    queues: Vec<Queue>,
+    queue_names: Vec<QueueName>,
+    kind_names: Vec<ergon_core::KindName>,
+}
+
+impl Snapshot {
+    pub(crate) fn open(shared: &Shared) -> Result<Self, StoreError> {
+        let gate = shared.gate.read().unwrap_or_else(PoisonError::into_inner);
+        let transaction = shared.database.begin_read()?;
+        let live = shared.live();
+        let running = live
+            .running
+            .iter()
+            .map(|(&id, claim)| {
+                let state = claim.state.as_deref();
+                let claimed = Claimed {
+                    token: claim.token,
+                    claimed_at: claim.claimed_at,
+                    is_cancel_requested: state.is_some_and(|it| it.progress.cancel_requested),
+                };
+                (id, claimed)
+            })
+            .collect();
+        let queues = live.queues.clone();
+        let queue_names = live.names.queues().to_vec();
+        let kind_names = live.names.kinds().to_vec();
+        drop(live);
+        drop(gate);
+        Ok(Self {
+            bodies: transaction.open_table(BODY).map_err(backend)?,
+            heads: transaction.open_table(HEAD).map_err(backend)?,
+            transaction,
+            running,
+            queues,
+            queue_names,
+            kind_names,
+        })
+    }
+
+    pub(crate) const fn transaction(&self) -> &ReadTransaction {
+        &self.transaction
+    }
+
+    /// Every queue that was ever used or changed, with its number.
+    pub(crate) fn queue_names(&self) -> impl Iterator<Item = (NameId, QueueName)> {
+        (0..).zip(self.queue_names.iter().cloned())
+    }
+
+    pub(crate) fn queue(&self, number: NameId) -> Queue {
+        self.queues.get(number as usize).copied().unwrap_or_default()
+    }
+
+    /// Reads a task; one that does not read back is not found.
+    pub(crate) fn task(
+        &self,
+        id: TaskId,
+        now: Timestamp,
+    ) -> Result<Option<TaskRecord>, StoreError> {
+        let key = id.as_u128().to_be_bytes();
+        let Some(body) = self.bodies.get(&key).map_err(backend)? else { return Ok(None) };
+        let head = self.heads.get(&key).map_err(backend)?;
+        let progress = head.map(|head| decode_head(head.value())).transpose();
+        match progress.and_then(|progress| self.record(id, body.value(), progress, now)) {
+            Ok(task) => Ok(Some(task)),
+            Err(StoreError::Corrupt { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts a task together from its records and its claim.
+    fn record(
+        &self,
+        id: TaskId,
+        body: &[u8],
+        head: Option<Progress>,
+        now: Timestamp,
+    ) -> Result<TaskRecord, StoreError> {
+        let (body, spec) = decode_body(body, |body| {
+            let queue = self.queue_names.get(body.queue as usize);
+            let kind = self.kind_names.get(body.kind as usize);
+            queue
+                .cloned()
+                .zip(kind.cloned())
+                .ok_or_else(|| crate::error::corrupt("a body names no known queue or kind"))
+        })?;
+        let mut progress = head.unwrap_or_else(|| body.fresh());
+        if progress.phase == Phase::Waiting
+            && let Some(claim) = self.running.get(&id)
+        {
+            transition::claim(&mut progress, claim.token, from_micros(claim.claimed_at));
+            progress.cancel_requested |= claim.is_cancel_requested;
+        }
+        let state = progress.state(now);
+        Ok(TaskRecord { id, spec, created_at: from_micros(body.created_at), progress, state })
+    }
+
+    fn ready(&self) -> Result<ReadOnlyTable<&'static [u8; READY_KEY_LEN], u8>, StoreError> {
+        self.transaction.open_table(READY).map_err(backend)
+    }
+
+    fn marked(&self) -> Result<ReadOnlyTable<&'static [u8; 17], ()>, StoreError> {
+        self.transaction.open_table(MARKED).map_err(backend)
+    }
+}

@@ -1,0 +1,327 @@
+//! The writer: one thread, one transaction at a time, one commit for all that came meanwhile.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use ergon_core::{Phase, StoreError, TaskId};
+use redb::{ReadableTable, WriteTransaction};
+
+use crate::{
+    batch::{Batch, Effects, parse_id},
+    error::backend,
+    inbox::{Answer, Delivery, Operation},
+    key::{Lane, Place, READY_KEY_LEN, parse_ready_key, ready_key},
+    queue::QueueRow,
+    ready::Flags,
+    shared::Shared,
+    table::{BODY, META, QUEUE, READY, Tables},
+};
+
+/// Operations of one commit at the most, so that none waits long for its fellows. The caps are
+/// chosen without measurement.
+const OPERATIONS_MAX: usize = 512;
+/// Bytes of one commit, about.
+const BYTES_MAX: usize = 8 << 20;
+/// A commit begins at the latest so long after its first operation did.
+const COLLECT_MAX: Duration = Duration::from_millis(5);
+
+/// How long a compaction waits for readers to end.
+const COMPACT_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// A task that has been running for so long is written down as running, so that the death of its
+/// owner can be counted. Most tasks are done sooner and cost nothing.
+pub(crate) const NOTE_AFTER: Duration = Duration::from_millis(25);
+
+/// Runs until the inbox is closed; then writes down that the store was closed.
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    newest: TaskId,
+    /// Tells rows of the expiry index apart: rises over the incarnations of the store.
+    number: u64,
+}
+
+impl Writer {
+    pub(crate) const fn new(shared: Arc<Shared>, newest: TaskId, incarnation: u64) -> Self {
+        Self { shared, newest, number: incarnation << 40 }
+    }
+
+    pub(crate) fn run(mut self) {
+        let mut notes_at = None;
+        loop {
+            let delivery = self.shared.inbox.receive(OPERATIONS_MAX, BYTES_MAX, notes_at);
+            // Before the commit, so that a claim that asked for it finds its window full.
+            self.guarded(Self::refill);
+            match delivery {
+                Delivery::Operations(operations) => {
+                    self.guarded(|writer| writer.commit(operations));
+                    self.guarded(Self::refill);
+                }
+                Delivery::Time if self.has_duties() => {
+                    self.guarded(|writer| writer.commit(Vec::new()));
+                }
+                Delivery::Time => {}
+                Delivery::Closed => break,
+            }
+            self.compact();
+            notes_at = self.next_note();
+        }
+        if self.shared.check().is_ok() {
+            self.guarded(Self::close);
+        }
+        if let Err(error) = self.shared.database.close() {
+            self.shared.fail(&error.to_string());
+        }
+        self.shared.wake.everybody();
+    }
+
+    /// Latches the store when something fails: what the medium holds is uncertain then.
+    fn guarded(&mut self, work: impl FnOnce(&mut Self) -> Result<(), StoreError>) {
+        let shared = Arc::clone(&self.shared);
+        match catch_unwind(AssertUnwindSafe(|| work(self))) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => shared.fail(&describe(&error)),
+            Err(_panic) => shared.fail("the writer panicked"),
+        }
+    }
+
+    fn commit(&mut self, operations: Vec<Box<dyn Operation>>) -> Result<(), StoreError> {
+        // Operations that are dropped unanswered are told of the failure by the inbox.
+        self.shared.check()?;
+        let transaction = self.shared.database.begin_write()?;
+        self.adopt(&transaction)?;
+        let tables = Tables::new(&transaction);
+        let mut batch = Batch::new(tables, Arc::clone(&self.shared.live), self.newest);
+        let mut answers = Vec::with_capacity(operations.len());
+        let outcome = self.collect(&mut batch, operations, &mut answers).and_then(|()| {
+            self.note_long_running(&mut batch)?;
+            let number = &mut self.number;
+            batch.flush(&mut || {
+                *number += 1;
+                *number
+            })
+        });
+        let committed = outcome.and_then(|effects| self.finish(transaction, effects));
+        let failure = committed.as_ref().err().map(describe);
+        for answer in answers {
+            let failure = failure.clone();
+            answer(failure.map(|reason| StoreError::Failed { reason }));
+        }
+        committed
+    }
+
+    fn collect(
+        &self,
+        batch: &mut Batch<'_>,
+        operations: Vec<Box<dyn Operation>>,
+        answers: &mut Vec<Answer>,
+    ) -> Result<(), StoreError> {
+        let began = Instant::now();
+        let mut operations = operations.into_iter();
+        while let Some(operation) = operations.next() {
+            answers.push(operation.run(batch)?);
+            if began.elapsed() > COLLECT_MAX {
+                self.shared.inbox.put_back(operations);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits, lets memory learn of it, and wakes who waits for it.
+    fn finish(
+        &mut self,
+        mut transaction: WriteTransaction,
+        effects: Effects,
+    ) -> Result<(), StoreError> {
+        self.newest = effects.newest();
+        let gate = self.shared.gate.write().unwrap_or_else(PoisonError::into_inner);
+        if effects.has_rows() {
+            let is_large =
+                self.shared.database.file_bytes() >= self.shared.quick_repair_from_bytes;
+            transaction.set_quick_repair(is_large);
+            transaction.commit().map_err(backend)?;
+        } else {
+            transaction.abort().map_err(backend)?;
+        }
+        let notices = effects.publish(&mut self.shared.live());
+        drop(gate);
+        if notices.has_work {
+            self.shared.wake.work.notify_waiters();
+        }
+        self.shared.wake.finished(&notices.finished);
+        Ok(())
+    }
+
+    /// Writes down which tasks have been running for a while.
+    fn note_long_running(&self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
+        let ids: Vec<TaskId> = {
+            let live = self.shared.live();
+            let is_due = |claim: &&crate::live::Running| {
+                !claim.is_noted && claim.state.is_some() && claim.claimed.elapsed() >= NOTE_AFTER
+            };
+            let due = live.running.iter().filter(|(_, claim)| is_due(claim));
+            due.map(|(&id, _)| id).collect()
+        };
+        for id in ids {
+            if batch.load(id)?.is_some_and(|task| task.progress.phase == Phase::Running) {
+                batch.note(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// When the next running task has to be written down.
+    fn next_note(&self) -> Option<Instant> {
+        let live = self.shared.live();
+        let unnoted = live.running.values().filter(|claim| !claim.is_noted);
+        let next = unnoted.map(|claim| claim.claimed + NOTE_AFTER).min();
+        self.shared.is_watching.store(next.is_some(), Ordering::Release);
+        next
+    }
+
+    /// Whether there is something to commit though nobody waits for it.
+    fn has_duties(&self) -> bool {
+        let adoptions = self.shared.adoptions.lock().unwrap_or_else(PoisonError::into_inner);
+        !adoptions.is_empty() || self.next_note().is_some_and(|at| at <= Instant::now())
+    }
+
+    /// Compacts the file, if somebody asked for it; readers hold it up for a while at the most.
+    fn compact(&self) {
+        let asked = self.shared.compaction.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(reply) = asked else { return };
+        let began = Instant::now();
+        let outcome = loop {
+            match self.shared.database.compact() {
+                Err(StoreError::Conflict) if began.elapsed() < COMPACT_WAIT_MAX => {
+                    std::thread::yield_now();
+                }
+                outcome => break outcome,
+            }
+        };
+        // A caller that is gone does not hear the answer; that changes nothing.
+        drop(reply.send(outcome));
+    }
+
+    /// Takes over what transactions of the application have added. Having the write transaction
+    /// means that theirs are over, one way or the other.
+    fn adopt(&mut self, transaction: &WriteTransaction) -> Result<(), StoreError> {
+        let adoptions = {
+            let mut adoptions =
+                self.shared.adoptions.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *adoptions)
+        };
+        if adoptions.is_empty() {
+            return Ok(());
+        }
+        let bodies = transaction.open_table(BODY).map_err(backend)?;
+        let queues = transaction.open_table(QUEUE).map_err(backend)?;
+        let mut has_work = false;
+        for adoption in adoptions {
+            let waiting = adoption.waiting;
+            let key = waiting.place.id.to_be_bytes();
+            if bodies.get(&key).map_err(backend)?.is_none() {
+                continue;
+            }
+            let queue = waiting.lane.queue;
+            let row = queues.get(queue).map_err(backend)?;
+            let row = row.map(|row| QueueRow::decode(row.value())).transpose()?;
+            let mut live = self.shared.live();
+            live.queue_mut(queue).row = row.unwrap_or_default();
+            live.queue_mut(queue).arrivals += 1;
+            live.lanes.insert(waiting);
+            self.newest = std::cmp::max(self.newest, parse_id(&key)?);
+            has_work = true;
+        }
+        if has_work {
+            self.shared.wake.work.notify_waiters();
+        }
+        Ok(())
+    }
+
+    /// Refills the windows that run low.
+    fn refill(&mut self) -> Result<(), StoreError> {
+        if !self.shared.live().lanes.has_low() {
+            return Ok(());
+        }
+        let snapshot = self.shared.database.begin_read()?;
+        let ready = snapshot.open_table(READY).map_err(backend)?;
+        loop {
+            let (lane, bound, room) = {
+                let live = self.shared.live();
+                let Some((lane, bound)) = live.lanes.next_low() else { break };
+                (lane, bound, live.lanes.window_max() / 2)
+            };
+            let (rows, bound) = read_lane(&ready, lane, bound, room)?;
+            let mut live = self.shared.live();
+            let running = &live.running;
+            let rows: Vec<_> = rows
+                .into_iter()
+                .filter(|(place, _)| {
+                    let id = TaskId::from_u128(place.id);
+                    id.is_ok_and(|id| !running.contains_key(&id))
+                })
+                .collect();
+            live.lanes.refill(lane, rows, bound);
+        }
+        self.shared.wake.work.notify_waiters();
+        Ok(())
+    }
+
+    /// Writes down that the store was closed: what was running is given back, and no death of an
+    /// owner is to be counted.
+    fn close(&mut self) -> Result<(), StoreError> {
+        let transaction = self.shared.database.begin_write()?;
+        self.adopt(&transaction)?;
+        let mut batch =
+            Batch::new(Tables::new(&transaction), Arc::clone(&self.shared.live), self.newest);
+        crate::dispatch::give_everything_back(&mut batch, &self.shared)?;
+        batch.mark_dirty();
+        let number = &mut self.number;
+        let effects = batch.flush(&mut || {
+            *number += 1;
+            *number
+        })?;
+        {
+            let mut meta = transaction.open_table(META).map_err(backend)?;
+            meta.insert(crate::open::IS_CLEAN, 1).map_err(backend)?;
+        }
+        self.finish(transaction, effects)
+    }
+}
+
+/// Reads rows of a lane behind a place, and the last place that was read unless the lane ended.
+pub(crate) fn read_lane(
+    ready: &impl ReadableTable<&'static [u8; READY_KEY_LEN], u8>,
+    lane: Lane,
+    behind: Place,
+    limit: usize,
+) -> Result<(Vec<(Place, Flags)>, Option<Place>), StoreError> {
+    use std::ops::Bound::{Excluded, Included};
+    let (from, to) = (ready_key(lane, behind), ready_key(lane, Place::MAX));
+    let mut rows = Vec::new();
+    let range = (Excluded(&from), Included(&to));
+    for row in ready.range::<&[u8; READY_KEY_LEN]>(range).map_err(backend)? {
+        let (key, flags) = row.map_err(backend)?;
+        rows.push((parse_ready_key(key.value()).1, Flags(flags.value())));
+        if rows.len() >= limit {
+            let last = rows.last().map(|&(place, _)| place);
+            return Ok((rows, last));
+        }
+    }
+    Ok((rows, None))
+}
+
+/// An error and its causes, one line.
+fn describe(error: &StoreError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,206 @@
+//! One attempt as the parts of the server share it: what was claimed, and what it is told.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use ergon_core::{ClaimedTask, Client, store::Held};
+use futures_util::task::AtomicWaker;
+use tokio::{sync::Notify, time::Instant};
+
+/// Why a [`Context`](crate::Context) says that its attempt is to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CancelReason {
+    /// An operator called the task off.
+    Cancelled,
+    /// The lease is lost, or may be: another server may run the task. What this attempt still does
+    /// outside the queue may be done twice.
+    LeaseLost,
+    /// The attempt exceeded its timeout.
+    Timeout,
+    /// The server shuts down.
+    Shutdown,
+}
+
+/// What an attempt was told, as bits.
+pub(crate) mod flag {
+    pub(crate) const CANCELLED: u8 = 1;
+    pub(crate) const LOST: u8 = 1 << 1;
+    pub(crate) const TIMEOUT: u8 = 1 << 2;
+    pub(crate) const SHUTDOWN: u8 = 1 << 3;
+    /// Any reason to stop.
+    pub(crate) const STOP: u8 = CANCELLED | LOST | TIMEOUT | SHUTDOWN;
+    /// The store said that the lease is lost: an outcome would be stale.
+    pub(crate) const DISOWNED: u8 = 1 << 4;
+    /// The handler is to be dropped now.
+    pub(crate) const DROP: u8 = 1 << 5;
+    /// The handler has ended, or was dropped.
+    pub(crate) const ENDED: u8 = 1 << 6;
+}
+
+/// One attempt.
+pub(crate) struct Attempt {
+    pub(crate) task: ClaimedTask,
+    /// The place of its queue among those that the server serves.
+    pub(crate) queue: usize,
+    /// When the lease was last asked for, by claim or beat, in microseconds of the server's life:
+    /// it ends no earlier than this plus its length.
+    renewed: AtomicU64,
+    /// When the attempt exceeds its timeout.
+    pub(crate) ends_at: Instant,
+    pub(crate) client: Client,
+    flags: AtomicU8,
+    /// Wakes those who wait for a reason to stop.
+    told: Notify,
+    /// Wakes whoever drives the handler.
+    pub(crate) driver: AtomicWaker,
+}
+
+impl Attempt {
+    pub(crate) fn new(
+        task: ClaimedTask,
+        queue: usize,
+        claimed: Duration,
+        ends_at: Instant,
+        client: Client,
+    ) -> Self {
+        Self {
+            task,
+            queue,
+            renewed: AtomicU64::new(micros(claimed)),
+            ends_at,
+            client,
+            flags: AtomicU8::new(0),
+            told: Notify::const_new(),
+            driver: AtomicWaker::new(),
+        }
+    }
+
+    pub(crate) const fn held(&self) -> Held {
+        Held { id: self.task.id, token: self.task.token }
+    }
+
+    /// Notes that the lease was renewed by a beat sent at this time of the server's life.
+    pub(crate) fn set_renewed(&self, sent: Duration) {
+        self.renewed.fetch_max(micros(sent), Ordering::Relaxed);
+    }
+
+    /// When the lease was last asked for, in the server's life.
+    pub(crate) fn renewed(&self) -> Duration {
+        Duration::from_micros(self.renewed.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn flags(&self) -> u8 {
+        self.flags.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn has(&self, flags: u8) -> bool {
+        self.flags() & flags != 0
+    }
+
+    /// Tells the attempt something, once.
+    pub(crate) fn tell(&self, flags: u8) {
+        let before = self.flags.fetch_or(flags, Ordering::AcqRel);
+        if before & flags != flags {
+            self.told.notify_waiters();
+            self.driver.wake();
+        }
+    }
+
+    /// Notes that the handler has ended. Wakes nobody: there is nobody left to tell.
+    pub(crate) fn set_ended(&self) {
+        self.flags.fetch_or(flag::ENDED, Ordering::AcqRel);
+    }
+
+    pub(crate) fn cancel_reason(&self) -> Option<CancelReason> {
+        let flags = self.flags();
+        // The gravest first: a lost lease is what a handler must not ignore.
+        [
+            (flag::LOST, CancelReason::LeaseLost),
+            (flag::CANCELLED, CancelReason::Cancelled),
+            (flag::TIMEOUT, CancelReason::Timeout),
+            (flag::SHUTDOWN, CancelReason::Shutdown),
+        ]
+        .into_iter()
+        .find_map(|(bit, reason)| (flags & bit != 0).then_some(reason))
+    }
+
+    /// Waits for a reason to stop.
+    pub(crate) async fn stopped(&self) -> CancelReason {
+        loop {
+            let told = self.told.notified();
+            tokio::pin!(told);
+            // From here on nothing that is told is missed; only then may be looked.
+            told.as_mut().enable();
+            if let Some(reason) = self.cancel_reason() {
+                return reason;
+            }
+            told.await;
+        }
+    }
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt")
+            .field("id", &self.task.id)
+            .field("token", &self.task.token)
+            .field("flags", &self.flags())
+            .finish_non_exhaustive()
+    }
+}
+
+fn micros(age: Duration) -> u64 {
+    u64::try_from(age.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The claims that the server holds, from the claim until the outcome is recorded: what beats renew.
+#[derive(Debug, Default)]
+pub(crate) struct HeldTable(Mutex<HashMap<Held, Arc<Attempt>>>);
+
+impl HeldTable {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Held, Arc<Attempt>>> {
+        // No change can panic half way, so what a panicking thread left behind is whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn insert(&self, attempts: &[Arc<Attempt>]) {
+        let entries = attempts.iter().map(|attempt| (attempt.held(), Arc::clone(attempt)));
+        self.lock().extend(entries);
+    }
+
+    pub(crate) fn remove<'h>(&self, held: impl IntoIterator<Item = &'h Held>) {
+        let mut table = self.lock();
+        for held in held {
+            table.remove(held);
+        }
+    }
+
+    pub(crate) fn get(&self, held: &Held) -> Option<Arc<Attempt>> {
+        self.lock().get(held).cloned()
+    }
+
+    /// Every attempt, including those that ended and wait to be recorded.
+    pub(crate) fn all(&self) -> Vec<Arc<Attempt>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// The attempts whose handlers have not ended.
+    pub(crate) fn unfinished(&self) -> Vec<Arc<Attempt>> {
+        let table = self.lock();
+        let unfinished = table.values().filter(|attempt| !attempt.has(flag::ENDED));
+        unfinished.cloned().collect()
+    }
+
+    /// Lets go of everything.
+    pub(crate) fn clear(&self) {
+        self.lock().clear();
+    }
+}

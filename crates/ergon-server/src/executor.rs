@@ -1,0 +1,296 @@
+//! Runs attempts: calls the handler, keeps it within its limits, decides how the attempt ended.
+//!
+//! From the outside in, around every attempt: the tracing span, the catching of panics, the limits
+//! (timeout, requests to stop), the application's layers in the order they were added, the decoding
+//! of the payload, the handler.
+
+use std::{
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::{self, Poll},
+    time::Duration,
+};
+
+use ergon_core::{ClaimedTask, Conclusion, ErrorKind, task::TaskErrorKind};
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::task::TaskTracker;
+use tracing::Span;
+
+use crate::{
+    attempt::{Attempt, flag},
+    call::panic_message,
+    context::Context,
+    layer::{self, Call, Done, HandlerError, Trouble},
+    registry::Erased,
+    shared::{Finished, Shared},
+};
+
+/// Attempts that a payload that cannot be decoded has: with the delay between them enough for a
+/// rolling deploy to bring the code that can.
+const DECODE_ATTEMPTS_MAX: u16 = 3;
+
+/// How long such a task waits between attempts.
+const DECODE_DELAY: Duration = Duration::from_secs(5 * 60);
+
+/// How long a task waits that the store should not have handed out.
+const MISPLACED_DELAY: Duration = Duration::from_secs(60);
+
+/// A timeout that ends after any process.
+const FAR: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+
+/// Starts an attempt for each task.
+pub(crate) fn start(
+    shared: &Arc<Shared>,
+    tracker: &TaskTracker,
+    claimed: Vec<ClaimedTask>,
+    claim_sent: Duration,
+) -> Vec<Finished> {
+    let now = Instant::now();
+    let mut misplaced = Vec::new();
+    let mut starting = Vec::with_capacity(claimed.len());
+    let mut attempts = Vec::with_capacity(claimed.len());
+    for task in claimed {
+        let handler = shared.registry.get(&task.spec.kind).cloned();
+        let place = shared.slots.place(&task.spec.queue);
+        let timeout = handler.as_ref().and_then(|handler| handler.timeout());
+        let timeout = task.spec.timeout.or(timeout);
+        let timeout = timeout.unwrap_or(shared.config.default_timeout);
+        let ends_at = now + std::cmp::min(timeout, FAR);
+        let client = shared.client.clone();
+        let queue = place.unwrap_or(usize::MAX);
+        let attempt = Arc::new(Attempt::new(task, queue, claim_sent, ends_at, client));
+        attempts.push(Arc::clone(&attempt));
+        match (handler, place) {
+            (Some(handler), Some(_)) => starting.push((attempt, handler)),
+            (None, _) | (_, None) => {
+                tracing::error!(id = %attempt.task.id, "the store handed out what was not asked for");
+                attempt.set_ended();
+                let delay = MISPLACED_DELAY;
+                let conclusion = Conclusion::Snooze { delay };
+                misplaced.push(Finished { attempt, conclusion });
+            }
+        }
+    }
+    shared.held.insert(&attempts);
+    let started = u64::try_from(starting.len()).unwrap_or(0);
+    shared.tally.started.fetch_add(started, Relaxed);
+    for (attempt, handler) in starting {
+        shared.slots.take(attempt.queue);
+        tracker.spawn(run(Arc::clone(shared), attempt, handler));
+    }
+    misplaced
+}
+
+/// Gives tasks back that were claimed and not started.
+pub(crate) fn release(
+    shared: &Shared,
+    claimed: Vec<ClaimedTask>,
+    claim_sent: Duration,
+) -> Vec<Finished> {
+    let now = Instant::now();
+    let released = |task| {
+        let client = shared.client.clone();
+        let attempt = Attempt::new(task, usize::MAX, claim_sent, now, client);
+        attempt.set_ended();
+        Arc::new(attempt)
+    };
+    let attempts: Vec<_> = claimed.into_iter().map(released).collect();
+    shared.held.insert(&attempts);
+    let finished = |attempt| Finished { attempt, conclusion: Conclusion::Release };
+    attempts.into_iter().map(finished).collect()
+}
+
+/// Runs one attempt to its end, hands its outcome in, and frees its slot.
+async fn run(shared: Arc<Shared>, attempt: Arc<Attempt>, handler: Arc<dyn Erased>) {
+    let conclusion = if let Some(missed) = missed_deadline(&attempt.task) {
+        missed
+    } else {
+        let running = Running::new(&shared, &attempt, &handler);
+        conclude(&shared, &attempt, &*handler, running.await)
+    };
+    attempt.set_ended();
+    let queue = attempt.queue;
+    if attempt.has(flag::DISOWNED) {
+        // The claim is somebody else's by now, and so is the task: there is nothing to record.
+        shared.tally.stale.fetch_add(1, Relaxed);
+    } else {
+        let finished = Finished { attempt, conclusion };
+        // Waits when too many outcomes are unrecorded: the slot stays taken, so that no further
+        // task is claimed.
+        if let Err(closed) = shared.outcomes.send(finished).await {
+            let id = closed.0.attempt.task.id;
+            tracing::warn!(%id, "an attempt outlived its server; its outcome is not recorded");
+        }
+    }
+    shared.slots.give_back(queue);
+}
+
+/// A task is not started after its deadline. The instant of the claim decides, by the store's
+/// clock.
+fn missed_deadline(task: &ClaimedTask) -> Option<Conclusion> {
+    let deadline = task.spec.deadline?;
+    (deadline < task.claimed_at).then(|| Conclusion::Fail {
+        kind: ErrorKind::Deadline,
+        error: format!("the deadline {deadline} had passed before the task was started"),
+    })
+}
+
+/// How the driving of a handler ended.
+enum End {
+    Answered(Result<Done, HandlerError>),
+    Panicked(String),
+    TimedOut,
+    Dropped,
+}
+
+/// Decides what is recorded of an attempt.
+fn conclude(shared: &Shared, attempt: &Attempt, handler: &dyn Erased, end: End) -> Conclusion {
+    let task = &attempt.task;
+    let retry = |kind, error: String, delay: Option<Duration>| {
+        let delay = delay.or_else(|| handler.retry_delay(task.attempt));
+        let delay = delay.unwrap_or_else(|| task.spec.retry.delay(task.attempt, &*shared.rng));
+        Conclusion::Retry { delay, kind, error }
+    };
+    let trouble = match end {
+        End::Dropped => return Conclusion::Release,
+        End::Panicked(message) => return retry(ErrorKind::Panic, message, None),
+        End::TimedOut => {
+            let error = "the attempt exceeded its timeout".to_owned();
+            return retry(ErrorKind::Timeout, error, None);
+        }
+        End::Answered(Ok(Done { result })) => return Conclusion::Complete { result },
+        End::Answered(Err(HandlerError(trouble))) => trouble,
+    };
+    match trouble {
+        Trouble::Task(error) => match error.into_kind() {
+            // An error after a request to stop says no more than that the handler stopped.
+            TaskErrorKind::Retry { .. } if is_interrupted(attempt) => Conclusion::Release,
+            TaskErrorKind::Retry { message, delay } => retry(ErrorKind::Error, message, delay),
+            TaskErrorKind::Fail { message: error } => {
+                Conclusion::Fail { kind: ErrorKind::Error, error }
+            }
+            TaskErrorKind::Cancel { reason } => Conclusion::Cancel { reason },
+            TaskErrorKind::Snooze { delay } => Conclusion::Snooze { delay },
+        },
+        Trouble::Decode(error) if task.attempt < DECODE_ATTEMPTS_MAX => {
+            retry(ErrorKind::Decode, error, Some(DECODE_DELAY))
+        }
+        Trouble::Decode(error) => Conclusion::Fail { kind: ErrorKind::Decode, error },
+        Trouble::Encode(error) => Conclusion::Fail { kind: ErrorKind::Result, error },
+    }
+}
+
+/// Says whether the attempt was asked to stop by no fault of the task.
+fn is_interrupted(attempt: &Attempt) -> bool {
+    let flags = attempt.flags();
+    flags & (flag::SHUTDOWN | flag::LOST) != 0 && flags & flag::CANCELLED == 0
+}
+
+/// Drives a handler within its limits.
+///
+/// The handler is polled before anything else is set up: one that ends at once costs no timer and
+/// no registration.
+struct Running<'a> {
+    shared: &'a Shared,
+    attempt: &'a Arc<Attempt>,
+    handler: &'a Arc<dyn Erased>,
+    future: Option<BoxFuture<'static, Result<Done, HandlerError>>>,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// When the handler has to have ended since it was asked to stop.
+    stop_at: Option<Instant>,
+    span: Span,
+}
+
+impl<'a> Running<'a> {
+    fn new(shared: &'a Shared, attempt: &'a Arc<Attempt>, handler: &'a Arc<dyn Erased>) -> Self {
+        let task = &attempt.task;
+        let span = tracing::debug_span!(
+            "task",
+            id = %task.id,
+            kind = %task.spec.kind,
+            queue = %task.spec.queue,
+            attempt = task.attempt
+        );
+        Self { shared, attempt, handler, future: None, timer: None, stop_at: None, span }
+    }
+
+    fn poll_handler(&mut self, cx: &mut task::Context<'_>) -> Poll<End> {
+        let _entered = self.span.enter();
+        let (shared, attempt, handler) = (self.shared, self.attempt, self.handler);
+        let slot = &mut self.future;
+        let poll = || {
+            let future = slot.get_or_insert_with(|| {
+                let context = Context::new(Arc::clone(attempt));
+                let handler = Arc::clone(handler);
+                layer::run(shared.service.as_ref(), Call { context, handler })
+            });
+            future.as_mut().poll(cx)
+        };
+        match catch_unwind(AssertUnwindSafe(poll)) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(answer)) => Poll::Ready(End::Answered(answer)),
+            Err(panic) => Poll::Ready(End::Panicked(panic_message(&*panic))),
+        }
+    }
+
+    /// Ends the handler when it has exceeded a limit; else sees to being woken when it does.
+    fn poll_limits(&mut self, cx: &mut task::Context<'_>) -> Poll<End> {
+        let flags = self.attempt.flags();
+        if flags & flag::DROP != 0 {
+            return Poll::Ready(End::Dropped);
+        }
+        let ends_at = self.attempt.ends_at;
+        let limit = if flags & flag::STOP == 0 {
+            ends_at
+        } else {
+            let abort_period = self.shared.config.abort_period;
+            let stop_at = self.stop_at.get_or_insert_with(|| Instant::now() + abort_period);
+            std::cmp::min(*stop_at, ends_at)
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(limit)));
+        if timer.deadline() != limit {
+            timer.as_mut().reset(limit);
+        }
+        match timer.as_mut().poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) if limit == ends_at => {
+                self.attempt.tell(flag::TIMEOUT);
+                Poll::Ready(End::TimedOut)
+            }
+            Poll::Ready(()) => Poll::Ready(End::Dropped),
+        }
+    }
+
+    /// Drops the handler. What it panics with while being dropped changes nothing about its end.
+    fn drop_handler(&mut self) {
+        let _entered = self.span.enter();
+        let slot = &mut self.future;
+        if catch_unwind(AssertUnwindSafe(|| drop(slot.take()))).is_err() {
+            tracing::warn!("a handler panicked while it was dropped");
+        }
+    }
+}
+
+impl Future for Running<'_> {
+    type Output = End;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<End> {
+        let this = &mut *self;
+        if this.future.is_none() && this.attempt.has(flag::STOP | flag::DROP) {
+            // Never started: there is no need to begin.
+            return Poll::Ready(End::Dropped);
+        }
+        let mut end = this.poll_handler(cx);
+        if end.is_pending() {
+            this.attempt.driver.register(cx.waker());
+            end = this.poll_limits(cx);
+        }
+        if end.is_ready() {
+            this.drop_handler();
+        }
+        end
+    }
+}

@@ -1,0 +1,98 @@
+//! What the parts of a running server share.
+
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use ergon_core::{Client, Conclusion, Rng, ServerId, Store};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    attempt::{Attempt, HeldTable},
+    config::ServerConfig,
+    layer::AttemptService,
+    registry::Registry,
+    slots::Slots,
+    status::{Gauge, Tally},
+};
+
+/// An attempt that ended, and how.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) attempt: Arc<Attempt>,
+    pub(crate) conclusion: Conclusion,
+}
+
+/// What the parts of a running server share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) id: ServerId,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) client: Client,
+    pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) config: ServerConfig,
+    pub(crate) registry: Registry,
+    pub(crate) service: Option<AttemptService>,
+    pub(crate) slots: Slots,
+    pub(crate) held: HeldTable,
+    pub(crate) tally: Tally,
+    pub(crate) gauges: Gauges,
+    /// Where attempts hand their outcomes in.
+    pub(crate) outcomes: mpsc::Sender<Finished>,
+    /// Leases cannot be renewed: what would be claimed now could not be kept.
+    pub(crate) cannot_hold: AtomicBool,
+    /// The start of the server's life.
+    pub(crate) born: Instant,
+    pub(crate) signals: Signals,
+}
+
+/// The end of each part, in the order in which they come.
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    /// Nothing is claimed or swept any more.
+    pub(crate) stop: CancellationToken,
+    /// No outcome comes any more.
+    pub(crate) close: CancellationToken,
+    /// What is not recorded by now stays unrecorded.
+    pub(crate) give_up: CancellationToken,
+    /// Leases are not renewed any more.
+    pub(crate) end: CancellationToken,
+}
+
+/// The status of each loop.
+#[derive(Debug)]
+pub(crate) struct Gauges {
+    pub(crate) fetch: Gauge,
+    pub(crate) finish: Gauge,
+    pub(crate) beat: Gauge,
+    pub(crate) rescue: Gauge,
+    pub(crate) prune: Gauge,
+}
+
+impl Gauges {
+    pub(crate) fn new(config: &ServerConfig) -> Self {
+        Self {
+            fetch: Gauge::new("fetch", config.poll_interval),
+            finish: Gauge::new("finish", config.poll_interval),
+            beat: Gauge::new("beat", config.beat_interval()),
+            rescue: Gauge::new("rescue", config.rescue_interval),
+            prune: Gauge::new("prune", config.prune_interval),
+        }
+    }
+
+    pub(crate) const fn all(&self) -> [&Gauge; 5] {
+        [&self.fetch, &self.finish, &self.beat, &self.rescue, &self.prune]
+    }
+}
+
+/// Longest pause between failing calls of the store: so long an outage outlives its end.
+pub(crate) const BACKOFF_CAP: Duration = Duration::from_secs(1);
+
+impl Shared {
+    /// How long the server has lived.
+    pub(crate) fn age(&self) -> Duration {
+        self.born.elapsed()
+    }
+}

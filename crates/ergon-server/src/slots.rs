@@ -1,0 +1,260 @@
+//! Which queue has room for how many attempts, and how what is scarce is shared.
+
+use std::{
+    cmp::{max, min},
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use ergon_core::{QueueName, store::QueueSlots};
+use tokio::sync::Notify;
+
+use crate::config::{CLAIM_MAX, Served};
+
+/// The room of a server: per queue, and over all of them.
+///
+/// Counters, not permits: only the fetcher takes, so nothing is ever taken twice.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    /// The larger priority first.
+    queues: Vec<Slot>,
+    /// Attempts at once over all queues.
+    cap: usize,
+    busy: AtomicUsize,
+    /// Whoever frees a slot rings when fewer than this many are left busy.
+    ring_below: AtomicUsize,
+    freed: Notify,
+}
+
+#[derive(Debug)]
+struct Slot {
+    served: Served,
+    busy: AtomicUsize,
+}
+
+impl Slot {
+    fn free(&self) -> usize {
+        self.served.concurrency.saturating_sub(self.busy.load(SeqCst))
+    }
+}
+
+/// What a claim asks for.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// In the order of preference; a queue can stand in it twice, first with its share and then
+    /// with what it can take beyond it.
+    pub(crate) queues: Vec<QueueSlots>,
+    /// How many tasks each queue can take, by its place.
+    pub(crate) asked: Vec<usize>,
+    /// How many tasks over all queues.
+    pub(crate) limit: usize,
+}
+
+impl Slots {
+    pub(crate) fn new(mut queues: Vec<Served>, cap: Option<usize>) -> Self {
+        queues.sort_by_key(|queue| std::cmp::Reverse(queue.priority));
+        let sum = queues.iter().map(|queue| queue.concurrency).sum();
+        let slot = |served| Slot { served, busy: AtomicUsize::new(0) };
+        Self {
+            queues: queues.into_iter().map(slot).collect(),
+            cap: min(cap.unwrap_or(sum), sum),
+            busy: AtomicUsize::new(0),
+            ring_below: AtomicUsize::new(0),
+            freed: Notify::new(),
+        }
+    }
+
+    /// How many queues there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.queues.len()
+    }
+
+    /// The place of a queue.
+    pub(crate) fn place(&self, name: &QueueName) -> Option<usize> {
+        self.queues.iter().position(|queue| queue.served.name == *name)
+    }
+
+    /// How many attempts can be started over all queues.
+    pub(crate) fn room(&self) -> usize {
+        self.cap.saturating_sub(self.busy.load(SeqCst))
+    }
+
+    /// Says whether the queue at this place can take a task.
+    pub(crate) fn has_room(&self, place: usize) -> bool {
+        self.room() > 0 && self.queues.get(place).is_some_and(|queue| queue.free() > 0)
+    }
+
+    /// The queues that can take a task.
+    pub(crate) fn with_room(&self) -> Vec<QueueName> {
+        let free = self.queues.iter().filter(|queue| queue.free() > 0);
+        free.map(|queue| queue.served.name.clone()).collect()
+    }
+
+    pub(crate) fn take(&self, place: usize) {
+        self.busy.fetch_add(1, SeqCst);
+        if let Some(queue) = self.queues.get(place) {
+            queue.busy.fetch_add(1, SeqCst);
+        }
+    }
+
+    pub(crate) fn give_back(&self, place: usize) {
+        if let Some(queue) = self.queues.get(place) {
+            queue.busy.fetch_sub(1, SeqCst);
+        }
+        let left = self.busy.fetch_sub(1, SeqCst) - 1;
+        if left < self.ring_below.load(SeqCst) {
+            self.freed.notify_one();
+        }
+    }
+
+    /// Waits until a slot is given back after the last look; may return for nothing.
+    pub(crate) async fn freed(&self) {
+        self.ring_below.store(usize::MAX, SeqCst);
+        self.freed.notified().await;
+        self.ring_below.store(0, SeqCst);
+    }
+
+    /// Gets ready to be rung: a slot given back after this ends the next [`freed`](Self::freed).
+    pub(crate) fn listen(&self) {
+        self.ring_below.store(usize::MAX, SeqCst);
+    }
+
+    /// Waits until a quarter of all slots is free.
+    pub(crate) async fn quarter_free(&self) {
+        let busy_max = self.cap - max(self.cap / 4, 1);
+        loop {
+            self.ring_below.store(busy_max + 1, SeqCst);
+            if self.busy.load(SeqCst) <= busy_max {
+                break;
+            }
+            self.freed.notified().await;
+        }
+        self.ring_below.store(0, SeqCst);
+    }
+
+    /// Plans a claim of exactly the free slots.
+    ///
+    /// `credits` keeps between calls what each queue is owed.
+    pub(crate) fn plan(&self, credits: &mut [i64]) -> Plan {
+        let asked: Vec<usize> = self.queues.iter().map(Slot::free).collect();
+        let sum: usize = asked.iter().sum();
+        let limit = min(min(self.room(), CLAIM_MAX), sum);
+        let mut plan = Plan { queues: Vec::with_capacity(asked.len()), asked, limit };
+        if sum <= limit {
+            plan.push(&self.queues, |_, free| free);
+            return plan;
+        }
+        let mut at = 0;
+        while let Some(first) = self.queues.get(at) {
+            let same = |queue: &&Slot| queue.served.priority == first.served.priority;
+            let end = at + self.queues.iter().skip(at).take_while(same).count();
+            let shares = self.shares(at..end, &plan, credits);
+            plan.push(&self.queues, |place, _| shares.get(place).copied().unwrap_or(0));
+            let rest = |place, free: usize| {
+                let share = shares.get(place).copied().unwrap_or(0);
+                if (at..end).contains(&place) { free - share } else { 0 }
+            };
+            plan.push(&self.queues, rest);
+            at = end;
+        }
+        plan
+    }
+
+    /// Shares the room among queues of one priority, slot by slot to whom most is owed.
+    fn shares(
+        &self,
+        group: std::ops::Range<usize>,
+        plan: &Plan,
+        credits: &mut [i64],
+    ) -> Vec<usize> {
+        let mut shares = vec![0; self.queues.len()];
+        for _ in 0..plan.limit {
+            let mut sum = 0;
+            let mut richest: Option<(usize, i64)> = None;
+            for place in group.clone() {
+                let (Some(queue), Some(credit)) = (self.queues.get(place), credits.get_mut(place))
+                else {
+                    continue;
+                };
+                if shares.get(place) >= plan.asked.get(place) {
+                    continue;
+                }
+                let weight = i64::from(queue.served.weight);
+                sum += weight;
+                *credit += weight;
+                if richest.is_none_or(|(_, most)| *credit > most) {
+                    richest = Some((place, *credit));
+                }
+            }
+            let Some((place, _)) = richest else { break };
+            if let (Some(share), Some(credit)) = (shares.get_mut(place), credits.get_mut(place)) {
+                *share += 1;
+                *credit -= sum;
+            }
+        }
+        shares
+    }
+}
+
+impl Plan {
+    fn push(&mut self, queues: &[Slot], slots: impl Fn(usize, usize) -> usize) {
+        for (place, (queue, &free)) in queues.iter().zip(&self.asked).enumerate() {
+            let slots = slots(place, free);
+            if slots > 0 {
+                let queue = queue.served.name.clone();
+                self.queues.push(QueueSlots { queue, slots });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn served(name: &str, concurrency: usize, weight: u32, priority: i16) -> Served {
+        Served { name: QueueName::new(name).unwrap(), concurrency, weight, priority }
+    }
+
+    fn shown(plan: &Plan) -> Vec<(&str, usize)> {
+        let queues = plan.queues.iter();
+        queues.map(|queue| (queue.queue.as_str(), queue.slots)).collect()
+    }
+
+    #[test]
+    fn without_scarcity_each_queue_asks_for_what_it_can_take() {
+        let slots = Slots::new(vec![served("a", 3, 1, 0), served("b", 2, 1, 5)], None);
+        slots.take(1);
+        let plan = slots.plan(&mut [0, 0]);
+        assert_eq!(shown(&plan), [("b", 2), ("a", 2)]);
+        assert_eq!(plan.limit, 4);
+    }
+
+    #[test]
+    fn scarce_room_goes_by_priority_then_by_weight() {
+        let queues = vec![served("low", 8, 1, 0), served("a", 8, 3, 1), served("b", 8, 1, 1)];
+        let slots = Slots::new(queues, Some(4));
+        let plan = slots.plan(&mut [0; 3]);
+        assert_eq!(plan.limit, 4);
+        assert_eq!(shown(&plan), [("a", 3), ("b", 1), ("a", 5), ("b", 7), ("low", 4), ("low", 4)]);
+    }
+
+    #[test]
+    fn weights_hold_over_claims_of_a_single_slot() {
+        let slots = Slots::new(vec![served("a", 8, 3, 0), served("b", 8, 1, 0)], Some(1));
+        let mut credits = [0, 0];
+        let first = |plan: Plan| plan.queues.first().map(|queue| queue.queue.to_string());
+        let firsts: Vec<_> = (0..8).filter_map(|_| first(slots.plan(&mut credits))).collect();
+        assert_eq!(firsts.iter().filter(|name| *name == "a").count(), 6);
+    }
+
+    #[test]
+    fn what_is_taken_is_not_asked_for_again() {
+        let slots = Slots::new(vec![served("a", 2, 1, 0)], None);
+        slots.take(0);
+        slots.take(0);
+        assert_eq!((slots.room(), slots.plan(&mut [0]).limit), (0, 0));
+        assert!(!slots.has_room(0));
+        slots.give_back(0);
+        assert_eq!(slots.plan(&mut [0]).limit, 1);
+    }
+}

@@ -1,0 +1,20 @@
+//! Tests of the runtime, on the memory store and, where time matters, on a paused clock.
+
+#[cfg(test)]
+mod attempts;
+#[cfg(test)]
+mod building;
+#[cfg(test)]
+mod context;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod layers;
+#[cfg(test)]
+mod leases;
+#[cfg(test)]
+mod queues;
+#[cfg(test)]
+mod shutdown;
+#[cfg(test)]
+mod support;

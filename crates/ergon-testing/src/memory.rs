@@ -1,0 +1,340 @@
+//! `MemoryStore`: the reference model of a store, to be read as the specification.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use ergon_core::{
+    Clock, KindName, Limits, Now, Phase, Progress, QueueName, Retention, ServerId, SystemClock,
+    TaskId, TaskRecord, TaskSpec, Token, UniqueScope, time::to_micros, transition,
+};
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+mod control;
+mod dispatch;
+mod enqueue;
+mod inspect;
+mod maintain;
+
+/// A store in memory that obeys every law of [`ergon_core::store`] in the plainest way.
+///
+/// It is the model that other stores are compared with, and the store for tests of applications: it
+/// scans everything, sorts it and takes what was asked for. There is no index, no cache and no
+/// thread. With the same calls, the same ids and a clock that tests turn, it answers the same.
+///
+/// Where the laws leave a choice, it takes this one:
+///
+/// * Tokens are one counter for the whole store: each claim gets the next number, from 1.
+/// * A beat renews a claim whose lease is over, as long as no sweep took the task back.
+/// * An id that is stored is [`AlreadyExists`](ergon_core::store::Inserted::AlreadyExists),
+///   whatever its unique key. So is a new task whose key is held by its own id, as a pruned task
+///   may hold one.
+/// * A key held [for a time](UniqueScope::For) is held until that time is over, also when the task
+///   is finished or pruned before; only [`Command::Delete`](ergon_core::Command::Delete) frees it
+///   earlier.
+/// * Sweeps take the earliest first: by end of lease, or of retention, then by id.
+/// * [`wait_for_work`](ergon_core::store::Dispatch::wait_for_work) ends at once when a task is due
+///   that no claim has looked at, so that nothing is missed between a claim and the wait. What a
+///   claim left because it handles other kinds does not end the waits after it.
+/// * An invalid lease or limit is refused before an empty request is answered.
+///
+/// Cheap to clone; clones share one store. Nothing is durable. A call takes time in proportion to
+/// the number of tasks stored.
+///
+/// ```
+/// # use ergon_core::{Client, EnqueueError, Manager};
+/// # use ergon_testing::MemoryStore;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = MemoryStore::new();
+/// let client = Client::new(store.clone());
+/// client.enqueue_json("greet", "Ada").await?;
+///
+/// let queues = Manager::new(store).tasks().queues().await?;
+/// assert_eq!(queues[0].counts.total(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct MemoryStore {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    retention: Retention,
+    model: Mutex<Model>,
+    /// Rings after every change.
+    changed: Notify,
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryStore {
+    /// An empty store on the machine's clock, with the default limits and retention.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// An empty store, with choices.
+    pub fn builder() -> MemoryStoreBuilder {
+        MemoryStoreBuilder {
+            clock: Arc::new(SystemClock),
+            limits: Limits::default(),
+            retention: Retention::default(),
+        }
+    }
+
+    /// The clock that decides what is due.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.shared.clock
+    }
+
+    /// The next instant after `now` at which a task comes due or a lease ends; queues that are
+    /// paused do not count.
+    pub(crate) fn next_instant(&self, now: Timestamp) -> Option<Timestamp> {
+        let model = self.read();
+        let instants = model.tasks.values().filter_map(|entry| match entry.lease {
+            Some(lease) => Some(lease.until),
+            None if entry.progress.phase == Phase::Waiting
+                && !model.is_paused(&entry.spec.queue) =>
+            {
+                Some(entry.progress.run_at)
+            }
+            None => None,
+        });
+        instants.filter(|&instant| instant > now).min()
+    }
+
+    fn now(&self, now: Now) -> Timestamp {
+        now.resolve(&*self.shared.clock)
+    }
+
+    /// Reads the model: nothing changes meanwhile.
+    fn read(&self) -> MutexGuard<'_, Model> {
+        let model = self.shared.model.lock();
+        // No change can panic half way, so what a panicking thread left behind is whole.
+        model.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the model in one atomic step, then wakes everybody who waits.
+    fn write<R>(&self, change: impl FnOnce(&mut Model) -> R) -> R {
+        let answer = change(&mut self.read());
+        self.shared.changed.notify_waiters();
+        answer
+    }
+}
+
+/// Chooses how a [`MemoryStore`] works.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct MemoryStoreBuilder {
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    retention: Retention,
+}
+
+impl MemoryStoreBuilder {
+    /// The clock that decides what is due. Default: the machine's.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// How large things may be, up to the caps. Default: [`Limits::default`].
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits.capped();
+        self
+    }
+
+    /// How long finished tasks are kept. Default: [`Retention::default`].
+    pub const fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// The store, empty.
+    #[must_use]
+    pub fn build(self) -> MemoryStore {
+        MemoryStore {
+            shared: Arc::new(Shared {
+                clock: self.clock,
+                limits: self.limits,
+                retention: self.retention,
+                model: Mutex::new(Model::default()),
+                changed: Notify::new(),
+            }),
+        }
+    }
+}
+
+/// Everything that the store knows.
+#[derive(Debug, Default)]
+struct Model {
+    tasks: BTreeMap<TaskId, Entry>,
+    /// Who holds a unique key, by its hash.
+    keys: BTreeMap<[u8; 32], Holder>,
+    queues: BTreeMap<QueueName, Queue>,
+    /// The token of the newest claim.
+    newest_token: u64,
+    /// How many changes there were.
+    changes: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    spec: TaskSpec,
+    created_at: Timestamp,
+    progress: Progress,
+    /// Whose claim it is and how long it lives; there is one exactly while the task is running.
+    lease: Option<Lease>,
+    /// The number of its last change.
+    changed: u64,
+}
+
+impl Entry {
+    fn record(&self, id: TaskId, now: Timestamp) -> TaskRecord {
+        TaskRecord {
+            id,
+            spec: self.spec.clone(),
+            created_at: self.created_at,
+            progress: self.progress.clone(),
+            state: self.progress.state(now),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    server: ServerId,
+    until: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Holder {
+    id: TaskId,
+    /// When the key becomes free, if time alone decides.
+    until: Option<Timestamp>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    is_paused: bool,
+    /// What the last claim that left nothing behind has seen.
+    seen: Option<Seen>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    /// Every change up to this number.
+    changes: u64,
+    /// Every task due by this instant.
+    at: Timestamp,
+}
+
+impl Model {
+    /// Changes one task, and sees to what follows from any change: a task that is not running has
+    /// no lease, and one that left the scope of its unique key does not hold it. `None` when there
+    /// is no such task.
+    fn change<R>(&mut self, id: TaskId, change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
+        let entry = self.tasks.get_mut(&id)?;
+        let answer = change(entry);
+        self.changes += 1;
+        entry.changed = self.changes;
+        if entry.progress.phase != Phase::Running {
+            entry.lease = None;
+        }
+        let key = entry.spec.unique;
+        let has_left = |scope: UniqueScope| transition::has_left_scope(scope, &entry.progress);
+        if let Some(key) = key.filter(|key| has_left(key.scope)) {
+            self.free_key(&key.hash, id);
+        }
+        Some(answer)
+    }
+
+    /// Frees a unique key, if this task holds it.
+    fn free_key(&mut self, hash: &[u8; 32], id: TaskId) {
+        if self.keys.get(hash).is_some_and(|holder| holder.id == id) {
+            self.keys.remove(hash);
+        }
+    }
+
+    /// Who holds a unique key at `now`.
+    fn holder(&self, hash: &[u8; 32], now: Timestamp) -> Option<TaskId> {
+        let holder = self.keys.get(hash)?;
+        let is_over = holder.until.is_some_and(|until| until <= now);
+        (!is_over).then_some(holder.id)
+    }
+
+    /// The tasks that a server could be given, in the order in which it is given them.
+    fn due(&self, queue: &QueueName, kinds: &[KindName], now: Timestamp) -> Vec<TaskId> {
+        if self.is_paused(queue) {
+            return Vec::new();
+        }
+        let mut due: Vec<_> = self
+            .tasks
+            .iter()
+            .filter(|(_, entry)| {
+                entry.spec.queue == *queue
+                    && kinds.contains(&entry.spec.kind)
+                    && entry.progress.phase == Phase::Waiting
+                    && entry.progress.run_at <= now
+            })
+            .map(|(&id, Entry { progress, .. })| {
+                (std::cmp::Reverse(progress.priority), progress.run_at, id)
+            })
+            .collect();
+        due.sort_unstable();
+        due.into_iter().map(|(_, _, id)| id).collect()
+    }
+
+    /// Gives a waiting task to a server, with the next token.
+    fn claim(&mut self, id: TaskId, lease: Lease, now: Timestamp) {
+        self.newest_token += 1;
+        let token = Token::new(self.newest_token);
+        self.change(id, |entry| {
+            transition::claim(&mut entry.progress, token, now);
+            entry.lease = Some(lease);
+        });
+    }
+
+    fn is_paused(&self, queue: &QueueName) -> bool {
+        self.queues.get(queue).is_some_and(|queue| queue.is_paused)
+    }
+
+    /// When a task of these queues comes due that no claim has seen there; in the past when there
+    /// is one.
+    fn next_news(&self, queues: &[QueueName]) -> Option<Timestamp> {
+        let waiting = self.tasks.values().filter(|entry| {
+            entry.progress.phase == Phase::Waiting && queues.contains(&entry.spec.queue)
+        });
+        let news = waiting.filter(|entry| match self.queues.get(&entry.spec.queue) {
+            Some(queue) if queue.is_paused => false,
+            Some(Queue { seen: Some(seen), .. }) => {
+                entry.changed > seen.changes || entry.progress.run_at > seen.at
+            }
+            Some(_) | None => true,
+        });
+        news.map(|entry| entry.progress.run_at).min()
+    }
+}
+
+/// How long it is from one instant to a later one; nothing when it is not later.
+fn between(from: Timestamp, to: Timestamp) -> Duration {
+    let micros = to_micros(to).saturating_sub(to_micros(from));
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! Tasks for later: after a delay, at an instant, not after a deadline, and moved by an operator.
+#![expect(clippy::print_stdout, reason = "a program talks to its terminal")]
+
+use std::time::Duration;
+
+use ergon_core::{Client, Clock, Manager, SystemClock, Task, TaskError};
+use ergon_redb::RedbStore;
+use ergon_server::{Context, Server};
+use serde::{Deserialize, Serialize};
+
+const SOON: Duration = Duration::from_millis(150);
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(output = u128)]
+struct Remind {
+    about: String,
+}
+
+/// Answers how long the task waited, in milliseconds, by the clock of the store.
+async fn remind(remind: Remind, context: Context) -> Result<u128, TaskError> {
+    let waited = context.claimed_at().duration_since(context.created_at()).unsigned_abs();
+    println!("remember {}", remind.about);
+    Ok(waited.as_millis())
+}
+
+fn about(text: &str) -> Remind {
+    Remind { about: text.to_owned() }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let store = RedbStore::in_memory()?;
+    let client = Client::new(store.clone());
+    let now = SystemClock.now();
+
+    let delayed = client.enqueue(about("the tea")).delay(SOON).await?;
+    let timed = client.enqueue(about("the train")).scheduled_at(now + SOON * 2).await?;
+    let late = client.enqueue(about("yesterday")).deadline(now - HOUR).await?;
+    let moved = client.enqueue(about("the dentist")).delay(HOUR).await?;
+    let dropped = client.enqueue(about("the party")).delay(HOUR).await?;
+    println!("the tea is {}", delayed.state().await?.map_or("gone", |state| state.as_str()));
+
+    // Becoming due is no event and no write: nothing has to promote a task whose time has come.
+    let server = Server::builder(store.clone()).handler(remind).build()?.start();
+    let manager = Manager::new(store.clone());
+    println!("the dentist: {:?}", manager.control().reschedule(moved.id(), now).await?);
+    println!("the party: {:?}", manager.control().cancel(dropped.id(), "rained off").await?);
+
+    let waited = delayed.result().await?;
+    println!("the tea had its time: {}", waited >= SOON.as_millis());
+    println!("the train came in time: {}", timed.result().await? >= waited);
+    println!("the dentist came early: {}", moved.result().await? < HOUR.as_millis());
+    for handle in [late, dropped] {
+        if let Err(error) = handle.result().await {
+            println!("{error}");
+        }
+    }
+    server.shutdown().await;
+    store.close().await?;
+    Ok(())
+}
