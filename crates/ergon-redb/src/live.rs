@@ -50,6 +50,8 @@ pub(crate) struct Running {
 /// What is known of a queue beside its row.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Queue {
+    /// The file has a row of it: it was used, or changed.
+    pub(crate) is_known: bool,
     pub(crate) row: QueueRow,
     pub(crate) running: u64,
     /// Rises whenever a task becomes due.
@@ -96,6 +98,13 @@ impl Live {
             self.queues.resize(at + 1, Queue::default());
         }
         &mut self.queues[at]
+    }
+
+    /// Takes the row of a queue over from the file.
+    pub(crate) fn set_row(&mut self, number: NameId, row: QueueRow) {
+        let queue = self.queue_mut(number);
+        queue.is_known = true;
+        queue.row = row;
     }
 
     pub(crate) fn queue(&self, number: NameId) -> Queue {

@@ -1,6 +1,6 @@
 //! Role *maintain*: takes tasks back from dead servers, removes what outlived its retention.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Bound, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use ergon_core::{
@@ -21,8 +21,9 @@ use crate::{
     shared::Shared,
 };
 
-/// Rows of the expiry index that one sweep looks at, at the most.
-const EXPIRY_ROWS_MAX: usize = 10_000;
+/// Instants of the expiry index that one sweep looks at, at the most: each is the end of one commit
+/// or more.
+const INSTANTS_MAX: usize = 10_000;
 
 #[async_trait]
 impl Maintain for RedbStore {
@@ -100,81 +101,127 @@ fn expired_claims(shared: &Shared, mode: Now, now: i64) -> Vec<Held> {
 }
 
 /// How much of a lease has to pass by both clocks: all but a sixth, the room of a sweep.
-const fn trusted(lease: Duration) -> Duration {
-    lease.saturating_sub(Duration::from_nanos(lease.as_nanos() as u64 / 6))
+fn trusted(lease: Duration) -> Duration {
+    lease - lease / 6
 }
 
 fn prune(batch: &mut Batch<'_>, limit: usize, now: i64) -> Result<Report, StoreError> {
-    let due = take_due(batch, limit, now)?;
-    for hash in &due.keys {
-        batch.expire_key(hash, now)?;
-    }
     let mut report = Report::default();
-    let mut rest = Vec::new();
-    for (expires_at, id) in due.tasks {
-        let Some(state) = batch.load(id)? else { continue };
-        // A task that an operator reopened has another row, or none, for its new end.
-        let is_due = state.progress.phase.is_terminal()
-            && state.progress.expires_at.map(to_micros) == Some(expires_at);
-        if !is_due {
-            continue;
-        }
-        if report.done == limit {
-            rest.push((expires_at, id));
-            continue;
-        }
-        match state.body.unique {
-            Some(unique) if !matches!(unique.scope, UniqueScope::For(_)) => {
-                batch.free_key(&unique, id)?;
+    let mut from = expiry::key(i64::MIN, 0);
+    let mut instants = 0;
+    while let Some(due) = next_due(batch, &from, now)? {
+        from = expiry::key(due.at, u64::MAX);
+        let mut rest = Vec::new();
+        let is_full = report.done == limit;
+        for &id in &due.tasks {
+            if !is_due(batch, id, due.at)? {
+                continue;
             }
-            Some(_) | None => {}
+            if report.done < limit {
+                remove(batch, id)?;
+                report.done += 1;
+            } else {
+                report.more = true;
+                rest.push(id);
+                if is_full {
+                    return Ok(report);
+                }
+            }
         }
-        batch.remove(id);
-        report.done += 1;
-    }
-    report.more = due.is_cut || !rest.is_empty();
-    for (number, same) in (0..).zip(rest.chunk_by(|one, next| one.0 == next.0)) {
-        let ids = Expiring::Tasks(same.iter().map(|&(_, id)| id).collect());
-        batch.write_expiry(same[0].0, number, &ids)?;
+        take(batch, &due, &rest, now)?;
+        instants += 1;
+        report.more |= instants == INSTANTS_MAX;
+        if report.more {
+            break;
+        }
     }
     Ok(report)
 }
 
-/// What the expiry index says is due.
-#[derive(Default)]
+/// What may go at one instant, as far as the expiry index says.
 struct Due {
-    tasks: Vec<(i64, TaskId)>,
+    at: i64,
+    /// In the order of their ids.
+    tasks: Vec<TaskId>,
     keys: Vec<[u8; 32]>,
-    /// More is due, and still in the index.
-    is_cut: bool,
+    rows: Vec<[u8; 16]>,
 }
 
-/// Takes rows out of the expiry index, the earliest first, until they name enough tasks. Rows of
-/// one instant are taken together, so that their tasks go in the order of their ids.
-fn take_due(batch: &mut Batch<'_>, limit: usize, now: i64) -> Result<Due, StoreError> {
-    let mut due = Due::default();
-    let mut taken = Vec::new();
+/// Reads all rows of the next instant behind `from` that is due.
+fn next_due(
+    batch: &mut Batch<'_>,
+    from: &[u8; 16],
+    now: i64,
+) -> Result<Option<Due>, StoreError> {
     let table = batch.tables().expiry()?;
-    for row in table.range::<&[u8; 16]>(..=&expiry::key(now, u64::MAX)).map_err(backend)? {
+    let mut due: Option<Due> = None;
+    let range = (Bound::Excluded(from), Bound::Included(&expiry::key(now, u64::MAX)));
+    for row in table.range::<&[u8; 16]>(range).map_err(backend)? {
         let (key, record) = row.map_err(backend)?;
         let at = expiry::parse_key(key.value());
-        let is_new_instant = due.tasks.last().is_none_or(|&(last, _)| last != at);
-        if is_new_instant && (due.tasks.len() >= limit || taken.len() >= EXPIRY_ROWS_MAX) {
-            due.is_cut = true;
+        if due.as_ref().is_some_and(|due| due.at != at) {
             break;
         }
+        let due = due.get_or_insert(Due {
+            at,
+            tasks: Vec::new(),
+            keys: Vec::new(),
+            rows: Vec::new(),
+        });
         match Expiring::decode(record.value())? {
-            Expiring::Tasks(ids) => due.tasks.extend(ids.into_iter().map(|id| (at, id))),
+            Expiring::Tasks(ids) => due.tasks.extend(ids),
             Expiring::Keys(hashes) => due.keys.extend(hashes),
         }
-        taken.push(*key.value());
+        due.rows.push(*key.value());
     }
-    for key in &taken {
+    if let Some(due) = &mut due {
+        due.tasks.sort_unstable();
+    }
+    Ok(due)
+}
+
+/// Says whether a task is still to go at this instant: one that an operator reopened has another
+/// row, or none, for its new end.
+fn is_due(batch: &mut Batch<'_>, id: TaskId, at: i64) -> Result<bool, StoreError> {
+    let Some(state) = batch.load(id)? else { return Ok(false) };
+    let expires_at = state.progress.expires_at.map(to_micros);
+    Ok(state.progress.phase.is_terminal() && expires_at == Some(at))
+}
+
+fn remove(batch: &mut Batch<'_>, id: TaskId) -> Result<(), StoreError> {
+    let Some(state) = batch.load(id)? else { return Ok(()) };
+    match state.body.unique {
+        Some(unique) if !matches!(unique.scope, UniqueScope::For(_)) => {
+            batch.free_key(&unique, id)?;
+        }
+        Some(_) | None => {}
+    }
+    batch.remove(id);
+    Ok(())
+}
+
+/// Removes the rows of an instant, but for the tasks that are left for the next sweep.
+fn take(
+    batch: &mut Batch<'_>,
+    due: &Due,
+    rest: &[TaskId],
+    now: i64,
+) -> Result<(), StoreError> {
+    for hash in &due.keys {
+        batch.expire_key(hash, now)?;
+    }
+    let table = batch.tables().expiry()?;
+    for key in &due.rows {
         table.remove(key).map_err(backend)?;
     }
-    if !taken.is_empty() {
-        batch.mark_dirty();
+    batch.mark_dirty();
+    match due.rows.first() {
+        // In the place of the first row, which is free now.
+        Some(key) if !rest.is_empty() => {
+            let row = Expiring::Tasks(rest.to_vec()).encode();
+            batch.tables().expiry()?.insert(key, row.as_slice()).map_err(backend)?;
+            Ok(())
+        }
+        Some(_) | None => Ok(()),
     }
-    due.tasks.sort_unstable();
-    Ok(due)
 }

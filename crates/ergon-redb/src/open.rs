@@ -200,7 +200,7 @@ fn load_names(snapshot: &ReadTransaction, live: &mut Live) -> Result<(), StoreEr
     let queues = snapshot.open_table(QUEUE).map_err(backend)?;
     for row in queues.iter().map_err(backend)? {
         let (number, record) = row.map_err(backend)?;
-        live.queue_mut(number.value()).row = QueueRow::decode(record.value())?;
+        live.set_row(number.value(), QueueRow::decode(record.value())?);
     }
     Ok(())
 }

@@ -87,7 +87,8 @@ impl Snapshot {
 
     /// Every queue that was ever used or changed, with its number.
     pub(crate) fn queue_names(&self) -> impl Iterator<Item = (NameId, QueueName)> {
-        (0..).zip(self.queue_names.iter().cloned())
+        let named = (0..).zip(self.queue_names.iter().cloned());
+        named.filter(|&(number, _)| self.queue(number).is_known)
     }
 
     pub(crate) fn queue(&self, number: NameId) -> Queue {

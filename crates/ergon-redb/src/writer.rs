@@ -229,7 +229,7 @@ impl Writer {
             let row = queues.get(queue).map_err(backend)?;
             let row = row.map(|row| QueueRow::decode(row.value())).transpose()?;
             let mut live = self.shared.live();
-            live.queue_mut(queue).row = row.unwrap_or_default();
+            live.set_row(queue, row.unwrap_or_default());
             live.queue_mut(queue).arrivals += 1;
             live.lanes.insert(waiting);
             self.newest = std::cmp::max(self.newest, parse_id(&key)?);

@@ -1,7 +1,7 @@
 //! One attempt as the parts of the server share it: what was claimed, and what it is told.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -162,11 +162,13 @@ fn micros(age: Duration) -> u64 {
 }
 
 /// The claims that the server holds, from the claim until the outcome is recorded: what beats renew.
+///
+/// In order, so that a run with the same seed goes the same way.
 #[derive(Debug, Default)]
-pub(crate) struct HeldTable(Mutex<HashMap<Held, Arc<Attempt>>>);
+pub(crate) struct HeldTable(Mutex<BTreeMap<Held, Arc<Attempt>>>);
 
 impl HeldTable {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Held, Arc<Attempt>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Held, Arc<Attempt>>> {
         // No change can panic half way, so what a panicking thread left behind is whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

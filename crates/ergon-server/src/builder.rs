@@ -59,6 +59,29 @@ impl ServerBuilder {
     ///
     /// Call it before [`handler`](ServerBuilder::handler): handlers added earlier have none. To hand
     /// out parts of the state, implement [`FromRef`](crate::FromRef).
+    ///
+    /// A handler that takes a state which the server does not have is not compiled:
+    ///
+    /// ```compile_fail,E0277
+    /// # use ergon_core::{Task, TaskError};
+    /// # use ergon_server::{Server, State};
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Ping;
+    /// # impl Task for Ping {
+    /// #     const KIND: &'static str = "ping";
+    /// #     type Output = ();
+    /// # }
+    /// #[derive(Clone)]
+    /// struct Smtp;
+    ///
+    /// async fn ping(_ping: Ping, State(_smtp): State<Smtp>) -> Result<(), TaskError> {
+    ///     Ok(())
+    /// }
+    ///
+    /// // There is no `.state(Smtp)` before the handler.
+    /// let store = ergon_testing::MemoryStore::new();
+    /// let server = Server::builder(store).handler(ping);
+    /// ```
     pub fn state<S: Send + Sync + 'static>(self, state: S) -> ServerBuilder<S> {
         ServerBuilder { state: Arc::new(state), rest: self.rest }
     }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ergon_core::{ClaimedTask, store::ClaimRequest};
+use ergon_core::{ClaimedTask, QueueName, store::ClaimRequest};
 use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
@@ -104,7 +104,7 @@ impl Fetcher {
 
     /// Waits for a hint about queues that were empty, or for a slot of one that was not; says
     /// whether it was a hint.
-    async fn wait_for_work(&mut self, queues: &[ergon_core::QueueName]) -> bool {
+    async fn wait_for_work(&mut self, queues: &[QueueName]) -> bool {
         let shared = &self.shared;
         let pause = match self.fruitless {
             0 => Duration::ZERO,

@@ -6,6 +6,7 @@ use std::{
 };
 
 use ergon_core::{
+    StoreError,
     limits::BATCH_MAX,
     rng::duration_up_to,
     store::{Beat, BeatReply, Held},
@@ -52,21 +53,29 @@ async fn beats(shared: &Shared) {
     }
 }
 
-/// Renews every claim once; says how many there were.
-async fn beat(shared: &Shared) -> Result<usize, ergon_core::StoreError> {
+/// Renews every claim once; says how many there were. Without any it is a sign of life.
+async fn beat(shared: &Shared) -> Result<usize, StoreError> {
     let attempts = shared.held.all();
+    if attempts.is_empty() {
+        renew(shared, &[]).await?;
+    }
     for chunk in attempts.chunks(BATCH_MAX) {
-        let sent = shared.age();
-        let held = chunk.iter().map(|attempt| attempt.held()).collect();
-        let request = Beat::new(shared.id, held).lease(shared.config.lease);
-        let limit = answer_limit(shared, chunk, sent);
-        let reply = within(limit, shared.store.beat(&request)).await?;
-        for attempt in chunk {
-            attempt.set_renewed(sent);
-        }
-        pass_on(shared, &reply);
+        renew(shared, chunk).await?;
     }
     Ok(attempts.len())
+}
+
+async fn renew(shared: &Shared, attempts: &[Arc<Attempt>]) -> Result<(), StoreError> {
+    let sent = shared.age();
+    let held = attempts.iter().map(|attempt| attempt.held()).collect();
+    let request = Beat::new(shared.id, held).lease(shared.config.lease);
+    let limit = answer_limit(shared, attempts, sent);
+    let reply = within(limit, shared.store.beat(&request)).await?;
+    for attempt in attempts {
+        attempt.set_renewed(sent);
+    }
+    pass_on(shared, &reply);
+    Ok(())
 }
 
 /// How long to wait for an answer: handlers have to be told in time if there is none.

@@ -133,6 +133,7 @@ impl Server {
         let mut urgency = running.handle.subscribe();
         let asked = urgency.wait_for(|&now| now > crate::shutdown::Urgency::None);
         tokio::select! {
+            biased;
             answer = until => drop(answer),
             asked = asked => drop(asked),
         }
@@ -160,6 +161,7 @@ impl Server {
             std::future::pending::<()>().await;
         };
         tokio::select! {
+            biased;
             report = self.run_until(std::future::pending::<()>()) => report,
             () = again => Ok(ShutdownReport::default()),
         }

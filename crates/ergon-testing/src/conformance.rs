@@ -124,7 +124,7 @@ where
 fn rejection<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> (usize, Rejection) {
     match answer {
         Err(StoreError::Rejected { index, reason }) => (index, reason),
-        other => unreachable!("a rejection has to be answered, not {other:?}"),
+        other => panic!("a rejection has to be answered, not {other:?}"),
     }
 }
 

@@ -10,7 +10,7 @@ mod op;
 mod replay;
 
 use ergon_core::{Rng, SystemRng};
-use proptest::test_runner::{Config, RngSeed, TestRunner};
+use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
 
 use self::{op::Op, replay::Replay};
 use crate::{MemoryStore, harness::Harness};
@@ -54,7 +54,7 @@ where
     let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = match built {
         Ok(runtime) => runtime,
-        Err(error) => unreachable!("a runtime is needed for a test: {error}"),
+        Err(error) => panic!("a runtime is needed for a test: {error}"),
     };
     let outcome = TestRunner::new(config).run(&op::history(ops), |history: Vec<Op>| {
         runtime.block_on(async {
@@ -62,7 +62,14 @@ where
             replay.run(&history).await
         })
     });
-    if let Err(error) = outcome {
-        unreachable!("PROPTEST_RNG_SEED={seed}, {cases} cases, {ops} operations: {error}");
+    let repeat = format!("PROPTEST_RNG_SEED={seed}, {cases} cases, {ops} operations");
+    match outcome {
+        Ok(()) => {}
+        Err(TestError::Abort(reason)) => panic!("{repeat}: {reason}"),
+        Err(TestError::Fail(reason, history)) => {
+            let steps = history.iter().enumerate();
+            let shown: String = steps.map(|(at, op)| format!("\n{at:>4} {op:?}")).collect();
+            panic!("{repeat}: {reason}\nThe shortest history found:{shown}")
+        }
     }
 }

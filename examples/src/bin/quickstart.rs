@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 
 use ergon_core::{Client, Task, TaskError};
 use ergon_redb::RedbStore;
-use ergon_server::{Context, Queue, Server, State};
+use ergon_server::{Context, Queue, Server};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Task)]
@@ -14,15 +14,11 @@ struct SendEmail {
     to: String,
 }
 
-async fn send_email(
-    mail: SendEmail,
-    State(relay): State<Relay>,
-    context: Context,
-) -> Result<String, TaskError> {
+async fn send_email(mail: SendEmail, context: Context) -> Result<String, TaskError> {
     if !mail.to.contains('@') {
-        return Err(TaskError::cancel("not an address")); // given up
+        return Err(TaskError::cancel("not an address")); // not tried again
     }
-    let receipt = relay.send(&mail.to, &context.idempotency_key()).await?; // any error: tried again
+    let receipt = deliver(&mail.to, &context.idempotency_key()).await?; // any error: tried again
     Ok(receipt)
 }
 
@@ -30,24 +26,19 @@ async fn send_email(
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let store = RedbStore::open("quickstart.redb").await?; // one file, no server to install
     let client = Client::new(store.clone());
-    let mail = client.enqueue(SendEmail { to: "ada@example.com".into() }).priority(10).await?; // on disk
+    let mail = client.enqueue(SendEmail { to: "ada@example.com".into() }).await?; // on disk now
 
     let server = Server::builder(store.clone())
-        .state(Relay)
         .handler(send_email)
         .queue(Queue::new("mail").concurrency(20))
-        .build()?;
-    let receipt = mail.result().within(Duration::from_secs(30));
-    server.run_until(async { println!("{:?}", receipt.await) }).await?; // or .run_until_signal()
+        .build()?
+        .start(); // a service calls `.run_until_signal().await?` instead
+    println!("{}", mail.result().within(Duration::from_secs(30)).await?);
+    server.shutdown().await; // drains
     store.close().await?;
     Ok(())
 }
 
-#[derive(Clone)]
-struct Relay;
-
-impl Relay {
-    async fn send(&self, to: &str, key: &str) -> io::Result<String> {
-        Ok(format!("sent to {to}, once for {}", key.len())) // your mail service goes here
-    }
+async fn deliver(to: &str, _idempotency_key: &str) -> io::Result<String> {
+    Ok(format!("delivered to {to}")) // your mail service goes here
 }

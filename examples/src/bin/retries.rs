@@ -38,8 +38,7 @@ async fn main() -> anyhow::Result<()> {
     let store = RedbStore::in_memory()?;
     let client = Client::new(store.clone());
     let sites = ["shaky", "busy", "down", "gone", "unwanted", "fine"];
-    let visits =
-        client.enqueue_many(sites.map(|site| Visit { site: site.to_owned() })).await?;
+    let visits = client.enqueue_many(sites.map(|site| Visit { site: site.to_owned() })).await?;
 
     let server = Server::builder(store.clone()).handler(visit).build()?.start();
     for (site, visit) in sites.iter().zip(&visits) {

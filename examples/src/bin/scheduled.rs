@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ergon_core::{Client, Clock, Manager, SystemClock, Task, TaskError};
+use ergon_core::{Client, Clock, Manager, ResultError, SystemClock, Task, TaskError};
 use ergon_redb::RedbStore;
 use ergon_server::{Context, Server};
 use serde::{Deserialize, Serialize};
@@ -18,9 +18,8 @@ struct Remind {
 }
 
 /// Answers how long the task waited, in milliseconds, by the clock of the store.
-async fn remind(remind: Remind, context: Context) -> Result<u128, TaskError> {
+async fn remind(_remind: Remind, context: Context) -> Result<u128, TaskError> {
     let waited = context.claimed_at().duration_since(context.created_at()).unsigned_abs();
-    println!("remember {}", remind.about);
     Ok(waited.as_millis())
 }
 
@@ -39,7 +38,9 @@ async fn main() -> anyhow::Result<()> {
     let late = client.enqueue(about("yesterday")).deadline(now - HOUR).await?;
     let moved = client.enqueue(about("the dentist")).delay(HOUR).await?;
     let dropped = client.enqueue(about("the party")).delay(HOUR).await?;
-    println!("the tea is {}", delayed.state().await?.map_or("gone", |state| state.as_str()));
+    if let Some(state) = delayed.state().await? {
+        println!("the tea: {state}");
+    }
 
     // Becoming due is no event and no write: nothing has to promote a task whose time has come.
     let server = Server::builder(store.clone()).handler(remind).build()?.start();
@@ -51,10 +52,11 @@ async fn main() -> anyhow::Result<()> {
     println!("the tea had its time: {}", waited >= SOON.as_millis());
     println!("the train came in time: {}", timed.result().await? >= waited);
     println!("the dentist came early: {}", moved.result().await? < HOUR.as_millis());
-    for handle in [late, dropped] {
-        if let Err(error) = handle.result().await {
-            println!("{error}");
-        }
+    if let Err(ResultError::Failed { .. }) = late.result().await {
+        println!("yesterday: too late");
+    }
+    if let Err(error) = dropped.result().await {
+        println!("the party: {error}");
     }
     server.shutdown().await;
     store.close().await?;

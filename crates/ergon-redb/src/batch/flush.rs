@@ -207,7 +207,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    pub(crate) fn write_expiry(
+    fn write_expiry(
         &mut self,
         at: i64,
         number: u64,
@@ -233,7 +233,7 @@ impl Batch<'_> {
     }
 
     /// Writes the names that the file may lack, and answers how many.
-    pub(crate) fn write_names(&mut self) -> Result<usize, StoreError> {
+    fn write_names(&mut self) -> Result<usize, StoreError> {
         let unsaved = self.live().names.unsaved().to_vec();
         if unsaved.is_empty() {
             return Ok(0);

@@ -46,7 +46,7 @@ impl Effects {
                 queue.arrivals += 1;
                 notices.has_work = true;
             }
-            queue.row = row;
+            live.set_row(number, row);
         }
         for (id, task) in self.touched {
             let ready = task.ready(id);

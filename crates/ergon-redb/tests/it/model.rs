@@ -9,5 +9,5 @@ async fn in_memory() -> Harness {
 
 #[test]
 fn random_operations_agree_with_the_reference_store() {
-    model_test(in_memory, 64, 100);
+    model_test(in_memory, 1500, 200);
 }

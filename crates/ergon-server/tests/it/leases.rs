@@ -5,7 +5,11 @@ use std::{
     time::Duration,
 };
 
-use ergon_core::{Manager, State, TaskError, TaskOptions};
+use ergon_core::{
+    Manager, Now, State, TaskError, TaskOptions,
+    store::{Maintain as _, RescueRequest},
+    time::after,
+};
 use ergon_server::{CancelReason, Context, Server, ServerConfig};
 use ergon_testing::{Faulty, Operation, Signal};
 use tokio::time::Instant;
@@ -118,25 +122,45 @@ async fn a_task_whose_lease_is_lost_runs_elsewhere_and_the_late_outcome_changes_
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_store_tells_a_server_that_its_lease_is_lost() {
+async fn an_error_after_the_lease_may_be_lost_spends_no_attempt() {
     let store = memory();
-    let slow = Faulty::new(store.clone());
-    // Beats come too late for leases to survive, but they come.
-    let config = ServerConfig::new().abort_period(SECOND * 500);
+    let faulty = Faulty::new(store.clone());
     let (reasons, started) = (Reasons::default(), Signal::new());
-    slow.fail_before(Operation::Beat, usize::MAX);
-    slow.fail_before(Operation::RescueExpired, usize::MAX);
-    let server =
-        start(Server::builder(slow.clone()).config(config).handler(handler!(reasons, started)));
+    faulty.fail_before(Operation::Beat, usize::MAX);
+    let server = start(Server::builder(faulty.clone()).handler(handler!(reasons, started)));
     let handle = enqueue(store.clone(), TaskOptions::new()).await;
     started.wait().await;
-    pass(SECOND * 40).await;
-    // The handler was told that the lease may be lost; its error is no fault of the task.
+    pass(SECOND * 120).await;
+    // Nor does the server claim what it could not keep.
+    assert_eq!(*reasons.lock().unwrap(), [CancelReason::LeaseLost]);
     let task = read(&handle, store.clone()).await;
-    assert_eq!((task.progress.attempt, task.progress.errors.len()), (0, 0));
-    assert_eq!(reasons.lock().unwrap().first(), Some(&CancelReason::LeaseLost));
+    assert_eq!((task.state, task.progress.attempt), (State::Pending, 0));
+    assert_eq!((task.progress.errors.len(), task.progress.crash_count), (0, 0));
+    faulty.heal();
+    started.wait_for(2).await;
     server.shutdown_handle().shutdown_now();
-    drop(server.shutdown().await);
+    assert_eq!(server.shutdown().await.started, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_lets_go_of_what_the_store_says_is_lost() {
+    let (store, reasons, started) = (memory(), Reasons::default(), Signal::new());
+    let server = start(Server::builder(store.clone()).handler(handler!(reasons, started)));
+    let handle = enqueue(store.clone(), TaskOptions::new()).await;
+    started.wait().await;
+    // As another server would, whose store's clock has leapt ahead; and nobody may run it again.
+    let ahead = Now::At(after(store.clock().now(), SECOND * 60));
+    let report = store.rescue_expired(&RescueRequest::default().now(ahead)).await.unwrap();
+    assert_eq!(report.done, 1);
+    Manager::new(store.clone()).control().cancel(handle.id(), "enough").await.unwrap();
+    pass(SECOND * 11).await;
+    assert_eq!(*reasons.lock().unwrap(), [CancelReason::LeaseLost]);
+    let report = server.shutdown().await;
+    assert_eq!((report.started, report.stale, report.retried), (1, 1, 0));
+    assert_eq!(started.count(), 1);
+    assert!(report.is_clean());
+    let task = read(&handle, store).await;
+    assert_eq!((task.state, task.progress.attempt), (State::Cancelled, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -165,8 +189,8 @@ async fn handlers_learn_that_beats_fail_before_the_lease_is_over() {
     assert_eq!(finished(&handle, store.clone()).await.state, State::Completed);
     let (reason, at) = told.lock().unwrap().take().unwrap();
     assert_eq!(reason, CancelReason::LeaseLost);
-    let after = at - began;
-    assert!(after >= SECOND * 25 && after < SECOND * 30, "{after:?}");
+    let took = at - began;
+    assert!(took >= SECOND * 25 && took < SECOND * 30, "{took:?}");
     faulty.heal();
     assert_eq!(server.shutdown().await.completed, 1);
 }

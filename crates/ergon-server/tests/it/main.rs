@@ -17,4 +17,6 @@ mod queues;
 #[cfg(test)]
 mod shutdown;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod support;

@@ -84,7 +84,7 @@ pub async fn a_beat_tells_which_claims_are_lost(h: Harness) {
     h.create(&h.tasks(5)).await;
     let claimed = h.claim(5).await;
     let [live, done, retried, released, rescued] = claimed.as_slice() else {
-        unreachable!("five were claimed");
+        panic!("five were claimed");
     };
     h.conclude(done, complete()).await;
     h.conclude(retried, retry(SECOND)).await;

@@ -135,7 +135,7 @@ pub async fn a_cancel_and_a_finish_at_once_agree(h: Harness) {
         let expected = match (cancelled, finished) {
             (CommandVerdict::Requested, Verdict::CancelRequested) => State::Cancelled,
             (CommandVerdict::Illegal(State::Completed), Verdict::Applied) => State::Completed,
-            other => unreachable!("no order of the two explains {other:?}"),
+            other => panic!("no order of the two explains {other:?}"),
         };
         assert_eq!(h.state(id).await, Some(expected));
     }
@@ -150,7 +150,7 @@ pub async fn a_rescue_and_a_finish_at_once_agree(h: Harness) {
         let expected = match (rescued.done, finished) {
             (1, Verdict::Stale) => State::Pending,
             (0, Verdict::Applied) => State::Completed,
-            other => unreachable!("no order of the two explains {other:?}"),
+            other => panic!("no order of the two explains {other:?}"),
         };
         assert_eq!(h.state(id).await, Some(expected));
         h.apply(id, Command::Delete).await;

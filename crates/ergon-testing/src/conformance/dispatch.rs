@@ -290,7 +290,7 @@ pub async fn waiting_for_work_ends_when_a_task_comes(h: Harness) {
             return;
         }
     }
-    unreachable!("the wait did not end");
+    panic!("the wait did not end");
 }
 
 pub async fn waiting_for_work_ends_with_its_time(h: Harness) {

@@ -36,7 +36,7 @@ pub async fn retry_waits_for_its_delay_and_keeps_the_error(h: Harness) {
     assert_eq!((task.state, task.progress.run_at), (State::Retrying, h.later(MINUTE)));
     assert_eq!((task.progress.attempt, task.progress.finished_at), (1, None));
     let [error] = task.progress.errors.as_slice() else {
-        unreachable!("one error has to be kept: {task:?}");
+        panic!("one error has to be kept: {task:?}");
     };
     assert_eq!((error.attempt, error.at, error.kind), (1, failed_at, ErrorKind::Error));
     assert_eq!(error.message, "try again");

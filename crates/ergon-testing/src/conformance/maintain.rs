@@ -221,6 +221,22 @@ pub async fn prune_takes_the_longest_outlived_first(h: Harness) {
     assert_eq!(h.prune_by(limit(3)).await, NOTHING);
 }
 
+pub async fn a_sweep_whose_limit_is_just_enough_leaves_no_more(h: Harness) {
+    h.create(&h.tasks(4)).await;
+    let claimed = h.claim(4).await;
+    h.advance(LEASE_DEFAULT);
+    assert_eq!(h.rescue_by(RescueRequest::default().limit(4)).await, done(4, false));
+    assert_eq!(h.claim(4).await.len(), claimed.len());
+    h.advance(LEASE_DEFAULT);
+    assert_eq!(h.rescue_by(RescueRequest::default().limit(3)).await, done(3, true));
+    let everything =
+        ergon_core::Selection::Matching { filter: ergon_core::TaskFilter::all(), limit: 4 };
+    h.rescue().await;
+    assert_eq!(h.apply_to(everything, cancel_command()).await.changed(), 4);
+    h.advance(DAY + SECOND);
+    assert_eq!(h.prune_by(PruneRequest::default().limit(4)).await, done(4, false));
+}
+
 pub async fn thousands_are_pruned_sweep_by_sweep(h: Harness) {
     h.create(&[h.pack(1_500), h.tasks(1_000)].concat()).await;
     let outcomes: Vec<_> = h

@@ -156,6 +156,7 @@ macro_rules! for_each_case {
                 prune_touches_no_unfinished_task,
                 a_task_retried_in_time_is_not_pruned,
                 prune_takes_the_longest_outlived_first,
+                a_sweep_whose_limit_is_just_enough_leaves_no_more,
                 thousands_are_pruned_sweep_by_sweep,
                 an_id_that_was_pruned_may_come_again,
                 a_prune_without_a_sound_limit_is_refused,

@@ -96,11 +96,13 @@ impl Replay {
                 same("rescue", &one.rescue_by(request).await, &two.rescue_by(request).await)
             }
             Op::Prune { limit } => {
-                // One second on: what has to be gone by then, a second late, is gone in both.
+                // Everything else happens at even seconds: what has to be gone by an odd one, a second
+                // late, is gone in both stores. Time goes on behind it, as the stores have seen it.
+                self.stores.iter().for_each(|harness| harness.advance(SECOND));
                 let [one, two] = &self.stores;
-                let now = ergon_core::Now::At(one.later(SECOND));
-                let request = PruneRequest::default().limit(*limit).now(now);
+                let request = PruneRequest::default().limit(*limit).now(one.now());
                 let answers = (one.store.prune(&request).await, two.store.prune(&request).await);
+                self.stores.iter().for_each(|harness| harness.advance(SECOND));
                 same("prune", &answer(answers.0), &answer(answers.1))
             }
             Op::ApplyIds(numbers, errand) => {

@@ -1,0 +1,158 @@
+//! The benchmark of the embedded store: which measures there are, and running them.
+//!
+//! Every run uses fresh files. What a measure is compared with is measured right before it, run by
+//! run, so that whatever else the machine does hits both.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use tempfile::TempDir;
+
+use crate::measure::Measure;
+
+mod child;
+mod drain;
+mod enqueue;
+mod latency;
+mod lives;
+mod whole;
+
+pub use self::child::Child;
+
+/// A measure of the embedded store.
+///
+/// All of them use the durable defaults, tasks that do nothing, payloads of about 100 bytes, and real
+/// files. What stands after *by* is what the value is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Name {
+    /// Enqueues a second of one caller, awaited one by one; by single-row commits a second of redb.
+    #[value(name = "enqueue_1")]
+    Enqueue1,
+    /// Enqueues a second of 32 concurrent callers; by those of one.
+    #[value(name = "enqueue_32")]
+    Enqueue32,
+    /// Tasks a second enqueued in batches of 1,000, encoding included; by 1,000-row commits of redb.
+    EnqueueBatch,
+    /// Tasks a second through a server of concurrency 64, from its start until the last of 200,000
+    /// is completed durably; by moving rows from an index to a table in commits of 1,000.
+    Drain,
+    /// The same with 2,000,000 tasks; by the rate with 200,000.
+    #[value(name = "drain_2m")]
+    Drain2m,
+    /// Median time from an enqueue to the start of its handler on an idle server; by the median of a
+    /// single-row commit of redb.
+    #[value(name = "latency_p50")]
+    LatencyP50,
+    /// The same at the 99th percentile; by the same.
+    #[value(name = "latency_p99")]
+    LatencyP99,
+    /// Most memory of a process that drains 2,000,000 queued tasks.
+    #[value(name = "rss_drain_2m")]
+    RssDrain2m,
+    /// Time to open a file with 2,000,000 queued tasks; `config` says how long it takes when the
+    /// process before was killed.
+    #[value(name = "open_2m")]
+    Open2m,
+    /// Part of a core that an idle server uses.
+    IdleCpu,
+    /// Memory and file over 10,000,000 task lives; run only when asked for, because it is long.
+    #[value(name = "lives_10m")]
+    Lives10m,
+}
+
+/// What to measure, and how.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Which measures; none means every one that is not long.
+    pub only: Vec<Name>,
+    /// How often each of them is measured; at least 1.
+    pub runs: u32,
+    /// By how much all counts are multiplied, for a quick look. 1 measures.
+    pub scale: f64,
+    /// Where the files are made.
+    pub dir: PathBuf,
+    /// The program that runs a [`Child`] when its arguments are `child …`.
+    pub program: PathBuf,
+}
+
+impl Plan {
+    /// Measures, and tells of each measure once it is complete.
+    ///
+    /// # Errors
+    ///
+    /// When the plan is out of range, or anything goes wrong.
+    pub fn run(&self, mut tell: impl FnMut(&Measure)) -> Result<()> {
+        ensure!(self.runs > 0, "nothing is measured in 0 runs");
+        ensure!(self.scale > 0.0 && self.scale <= 1.0, "a scale is more than 0 and at most 1");
+        std::fs::create_dir_all(&self.dir)
+            .with_context(|| format!("create {}", self.dir.display()))?;
+        let groups: [Group; 8] = [
+            enqueue::singles,
+            enqueue::batches,
+            drain::drains,
+            latency::latencies,
+            whole::rss_drain,
+            whole::open,
+            whole::idle,
+            lives::lives,
+        ];
+        for group in groups {
+            group(self)?.iter().for_each(&mut tell);
+        }
+        Ok(())
+    }
+
+    fn wants(&self, name: Name) -> bool {
+        if self.only.is_empty() { name != Name::Lives10m } else { self.only.contains(&name) }
+    }
+
+    fn wants_one_of(&self, names: &[Name]) -> bool {
+        names.iter().any(|&name| self.wants(name))
+    }
+
+    /// So many, at this scale; at least `least`.
+    fn scaled(&self, count: u32, least: u64) -> u64 {
+        let scaled = format!("{:.0}", f64::from(count) * self.scale);
+        std::cmp::max(scaled.parse().unwrap_or(least), least)
+    }
+
+    /// A place for a fresh file.
+    fn scratch(&self) -> Result<Scratch> {
+        let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(&self.dir)?;
+        let file = dir.path().join("tasks.redb");
+        Ok(Scratch { _dir: dir, file })
+    }
+}
+
+/// Measures what belongs together, run by run; what the plan does not ask for is left out.
+type Group = fn(&Plan) -> Result<Vec<Measure>>;
+
+/// A file that is removed when the run is over.
+struct Scratch {
+    _dir: TempDir,
+    file: PathBuf,
+}
+
+impl Scratch {
+    fn file(&self) -> &Path {
+        &self.file
+    }
+}
+
+/// Tells how far it is, on stderr.
+#[expect(clippy::print_stderr, reason = "stdout is for the results alone")]
+fn progress(measure: &str, run: u32, what: &str) {
+    eprintln!("{measure}: run {run}: {what}");
+}
+
+/// So many a second.
+fn rate(count: u64, time: std::time::Duration) -> f64 {
+    // Counts are far below 2^53.
+    count as f64 / time.as_secs_f64()
+}
+
+fn micros(time: std::time::Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
