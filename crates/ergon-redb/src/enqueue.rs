@@ -39,8 +39,11 @@ pub(crate) fn add(batch: &mut Batch<'_>, row: NewRow) -> Result<Inserted, StoreE
     }
     if let Some(unique) = row.state.body.unique {
         let now = row.state.body.created_at;
-        if let Some(of) = batch.key_holder(&unique.hash, now)? {
-            return Ok(Inserted::Duplicate { of });
+        match batch.key_holder(&unique.hash, now)? {
+            // The task is gone, and holds the key for its time all the same.
+            Some(holder) if holder == row.id => return Ok(Inserted::AlreadyExists),
+            Some(of) => return Ok(Inserted::Duplicate { of }),
+            None => {}
         }
         batch.take_key(&unique, row.id, now)?;
     }

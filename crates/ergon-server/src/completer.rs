@@ -102,7 +102,7 @@ async fn record(shared: &Shared, outcomes: &[Outcome]) -> Vec<Verdict> {
             Err(error) => {
                 backoff.report("record outcomes", &error);
                 shared.gauges.finish.failed();
-                let _ = &mut backoff; return Vec::new();
+                sleep(backoff.next(&*shared.rng)).await;
             }
         }
     }

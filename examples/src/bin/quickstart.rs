@@ -1,5 +1,6 @@
 //! A task from enqueue to result: the example of the README.
 #![expect(clippy::print_stdout, reason = "a program talks to its terminal")]
+#![expect(clippy::unused_async, reason = "what stands for a mail service has nothing to wait for")]
 
 use std::{io, time::Duration};
 

@@ -12,15 +12,14 @@ const SOON: Duration = Duration::from_millis(150);
 const HOUR: Duration = Duration::from_secs(3600);
 
 #[derive(Serialize, Deserialize, Task)]
-#[task(output = u128)]
+#[task(output = i64)]
 struct Remind {
     about: String,
 }
 
-/// Answers how long the task waited, in milliseconds, by the clock of the store.
-async fn remind(_remind: Remind, context: Context) -> Result<u128, TaskError> {
-    let waited = context.claimed_at().duration_since(context.created_at()).unsigned_abs();
-    Ok(waited.as_millis())
+/// Answers when it was run, by the clock of the store.
+async fn remind(_remind: Remind, context: Context) -> Result<i64, TaskError> {
+    Ok(context.claimed_at().as_microsecond())
 }
 
 fn about(text: &str) -> Remind {
@@ -38,8 +37,8 @@ async fn main() -> anyhow::Result<()> {
     let late = client.enqueue(about("yesterday")).deadline(now - HOUR).await?;
     let moved = client.enqueue(about("the dentist")).delay(HOUR).await?;
     let dropped = client.enqueue(about("the party")).delay(HOUR).await?;
-    if let Some(state) = delayed.state().await? {
-        println!("the tea: {state}");
+    if let Some(state) = moved.state().await? {
+        println!("the dentist: {state}");
     }
 
     // Becoming due is no event and no write: nothing has to promote a task whose time has come.
@@ -48,10 +47,10 @@ async fn main() -> anyhow::Result<()> {
     println!("the dentist: {:?}", manager.control().reschedule(moved.id(), now).await?);
     println!("the party: {:?}", manager.control().cancel(dropped.id(), "rained off").await?);
 
-    let waited = delayed.result().await?;
-    println!("the tea had its time: {}", waited >= SOON.as_millis());
-    println!("the train came in time: {}", timed.result().await? >= waited);
-    println!("the dentist came early: {}", moved.result().await? < HOUR.as_millis());
+    let is_after = |micros: i64, delay: Duration| micros >= (now + delay).as_microsecond();
+    println!("the tea had its time: {}", is_after(delayed.result().await?, SOON));
+    println!("the train had its time: {}", is_after(timed.result().await?, SOON * 2));
+    println!("the dentist came early: {}", !is_after(moved.result().await?, HOUR));
     if let Err(ResultError::Failed { .. }) = late.result().await {
         println!("yesterday: too late");
     }

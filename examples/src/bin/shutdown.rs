@@ -48,8 +48,8 @@ async fn main() -> anyhow::Result<()> {
 
     let (begun, mut has_begun) = mpsc::channel(manners.len());
     let config = ServerConfig::new()
-        .grace_period(Duration::from_millis(50)) // default 30 s
-        .abort_period(Duration::from_millis(50)); // default 5 s
+        .grace_period(Duration::from_millis(200)) // default 30 s
+        .abort_period(Duration::from_millis(100)); // default 5 s
     let server = Server::builder(store.clone())
         .state(begun)
         .handler(work)

@@ -44,7 +44,7 @@ async fn main() -> anyhow::Result<()> {
     // Who does not want to share asks for an error.
     match client.enqueue(of(7, "edsger")).or_error().await {
         Err(EnqueueError::Duplicate { of }) => {
-            println!("refused, as the first holds the key: {}", of == first.id())
+            println!("refused, as the first holds the key: {}", of == first.id());
         }
         other => println!("unexpected: {other:?}"),
     }

@@ -79,11 +79,11 @@ fn scheduled() {
     check(
         env!("CARGO_BIN_EXE_scheduled"),
         &[
-            "the tea: scheduled",
+            "the dentist: scheduled",
             "the dentist: Applied",
             "the party: Applied",
             "the tea had its time: true",
-            "the train came in time: true",
+            "the train had its time: true",
             "the dentist came early: true",
             "yesterday: too late",
             "the party: the task was cancelled: rained off",

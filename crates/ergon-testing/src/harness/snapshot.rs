@@ -18,10 +18,6 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    fn is_settled(&self) -> bool {
-        self.queues.iter().all(|queue| queue.counts == scan(&self.tasks, queue))
-    }
-
     /// Fails unless the two are the same, naming the first difference.
     #[track_caller]
     pub fn assert_same(&self, other: &Self, context: &str) {
@@ -36,6 +32,18 @@ impl Snapshot {
 
 /// Most reads that [`Harness::check_counters`] makes until they agree.
 const SETTLE_READS_MAX: usize = 200;
+
+fn same<T: PartialEq + std::fmt::Debug>(
+    counted: &T,
+    scanned: &T,
+    what: impl FnOnce() -> String,
+) -> Result<(), String> {
+    if counted == scanned {
+        Ok(())
+    } else {
+        Err(format!("{}: {counted:?}, and a scan says {scanned:?}", what()))
+    }
+}
 
 /// Counts the tasks of a queue one by one.
 fn scan(tasks: &[TaskRecord], queue: &QueueInfo) -> StateCounts {
@@ -103,34 +111,39 @@ impl Harness {
     /// What a dropped call began may still be under way between two reads: they are repeated until
     /// they agree, or have had time enough.
     pub async fn check_counters(&self) {
-        let mut read = self.projection().await;
+        let mut outcome = self.counters_agree().await;
         for _ in 0..SETTLE_READS_MAX {
-            if read.is_settled() {
+            if outcome.is_ok() {
                 break;
             }
             tokio::task::yield_now().await;
-            read = self.projection().await;
+            outcome = self.counters_agree().await;
         }
-        let Snapshot { tasks, queues } = read;
+        let tasks = outcome.unwrap();
+        tasks.iter().for_each(check_record);
+    }
+
+    /// Every task, or what does not agree.
+    async fn counters_agree(&self) -> Result<Vec<TaskRecord>, String> {
+        let Snapshot { tasks, queues } = self.projection().await;
         let mut totals = StateCounts::default();
         for queue in &queues {
             let scanned = scan(&tasks, queue);
-            assert_eq!(queue.counts, scanned, "counters of queue {} against a scan", queue.name);
+            same(&queue.counts, &scanned, || format!("counters of queue {}", queue.name))?;
             State::ALL.into_iter().for_each(|state| totals.add(state, scanned.get(state)));
         }
-        assert!(
-            queues.is_sorted_by(|one, two| one.name < two.name),
-            "queues come by name, each once: {queues:?}"
-        );
-        assert_eq!(totals.total(), to_u64(tasks.len()), "tasks in no known queue");
+        let is_sorted = queues.is_sorted_by(|one, two| one.name < two.name);
+        same(&is_sorted, &true, || format!("queues come by name, each once: {queues:?}"))?;
+        same(&totals.total(), &to_u64(tasks.len()), || "tasks in known queues".to_owned())?;
         for state in State::ALL {
             let expected = Count { value: totals.get(state), is_exact: true };
             let filter = TaskFilter::all().states(state);
-            assert_eq!(self.count(&filter).await, expected, "count of {state}");
+            same(&self.count(&filter).await, &expected, || format!("count of {state}"))?;
         }
         let everything = Count { value: to_u64(tasks.len()), is_exact: true };
-        assert_eq!(self.count(&TaskFilter::all()).await, everything, "count of everything");
-        tasks.iter().for_each(check_record);
+        let counted = self.count(&TaskFilter::all()).await;
+        same(&counted, &everything, || "count of everything".to_owned())?;
+        Ok(tasks)
     }
 
     /// Carries something out that must not change what the store shows.
