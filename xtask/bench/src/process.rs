@@ -83,7 +83,7 @@ impl Child {
     }
 
     /// Kills the child by SIGKILL, and returns when it is gone. Says whether it was still alive.
-    pub(crate) fn kill(mut self) -> Result<Alive> {
+    pub(crate) fn kill(&mut self) -> Result<Alive> {
         if let Some(status) = self.process.try_wait()? {
             return Ok(Alive::No(status));
         }
@@ -96,11 +96,6 @@ impl Child {
     pub(crate) fn wait(mut self) -> Result<()> {
         let status = self.process.wait()?;
         if status.success() { Ok(()) } else { Err(anyhow!("the child ended with {status}")) }
-    }
-
-    /// Says how the child ended, if it did.
-    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        Ok(self.process.try_wait()?)
     }
 }
 
@@ -133,7 +128,7 @@ pub(crate) fn ask<T: DeserializeOwned, A: AsRef<OsStr>>(
 }
 
 /// Kills a child that has to be alive.
-pub(crate) fn kill(child: Child) -> Result<()> {
+pub(crate) fn kill(child: &mut Child) -> Result<()> {
     match child.kill()? {
         Alive::Yes => Ok(()),
         Alive::No(status) => bail!("the child ended with {status} before it was killed"),

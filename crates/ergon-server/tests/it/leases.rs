@@ -14,7 +14,7 @@ use ergon_server::{CancelReason, Context, Server, ServerConfig};
 use ergon_testing::{Faulty, Operation, Signal};
 use tokio::time::Instant;
 
-use crate::support::{SECOND, Work, enqueue, finished, memory, pass, read, start};
+use crate::support::{SECOND, Work, enqueue, enqueue_many, finished, memory, pass, read, start};
 
 /// Why contexts were told to stop, in order.
 type Reasons = Arc<Mutex<Vec<CancelReason>>>;
@@ -80,6 +80,20 @@ async fn beats_keep_a_long_task() {
     assert_eq!((task.state, task.progress.crash_count), (State::Completed, 0));
     let report = server.shutdown().await;
     assert_eq!((report.started, report.stale), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_recorded_is_not_renewed_any_more() {
+    let store = memory();
+    let work = async |work: Work| Ok(work.number);
+    let server = start(Server::builder(store.clone()).handler(work));
+    for handle in enqueue_many(store.clone(), 100, TaskOptions::new()).await {
+        finished(&handle, store.clone()).await;
+    }
+    pass(SECOND * 60).await;
+    let beat = server.loops().into_iter().find(|it| it.name == "beat").unwrap();
+    assert!(beat.runs >= 5 && beat.done == 0, "{beat:?}");
+    drop(server.shutdown().await);
 }
 
 /// Two servers; the first cannot beat from the start on, and the second takes its task over.

@@ -68,6 +68,7 @@ impl Simulation {
             .lease(SECOND * 9)
             .rescue_interval(SECOND * 2)
             .grace_period(SECOND * 3)
+            .flush_period(SECOND * 15)
             .default_timeout(SECOND * 60);
         let builder = Server::builder(faulty.clone())
             .config(config)
@@ -173,15 +174,18 @@ async fn simulate(seed: u64) {
     assert_eq!(queues[0].counts.total(), u64::from(TASKS));
 }
 
+/// Runs a simulation on a thread that is named after its seed, so that a failure tells it.
+fn run(seed: u64) {
+    let simulation = move || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(simulate(seed));
+    };
+    let thread = std::thread::Builder::new().name(format!("seed {seed}"));
+    thread.spawn(simulation).unwrap().join().unwrap();
+}
+
 #[test]
 fn whatever_happens_every_task_ends_as_it_should() {
-    for seed in 0..SEEDS {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        println!("seed {seed}");
-        runtime.block_on(simulate(seed));
-    }
+    (0..SEEDS).for_each(run);
 }

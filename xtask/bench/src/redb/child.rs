@@ -1,6 +1,9 @@
 //! The parts of the benchmark that run in a process of their own.
 
-use std::{path::PathBuf, time::Duration, time::Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use clap::Subcommand;

@@ -100,7 +100,7 @@ pub(super) fn open(plan: &Plan) -> Result<Vec<Measure>> {
 
 fn kill_after_answer<T: serde::de::DeserializeOwned>(mut child: Child) -> Result<T> {
     let answer = child.answer()?;
-    process::kill(child)?;
+    process::kill(&mut child)?;
     Ok(answer)
 }
 

@@ -1,0 +1,17 @@
+//! The crash loop ends with nothing lost and nothing doubled.
+
+use std::process::Command;
+
+#[test]
+fn a_few_kills_lose_nothing_and_double_nothing() {
+    let output = Command::new(env!("CARGO_BIN_EXE_torture"))
+        .args(["redb", "--kills", "3", "--seed", "1", "--dir", env!("CARGO_TARGET_TMPDIR")])
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+    let summary = stdout.lines().next().unwrap_or_default();
+    assert!(summary.starts_with("3 kills, "), "{summary}");
+    assert!(summary.ends_with(": 0 lost, 0 doubled"), "{summary}");
+}
