@@ -17,12 +17,12 @@ use ergon_core::{
 
 use crate::{
     error::{backend, corrupt},
-    key::{Lane, NameId, Place},
+    key::{Lane, NameId, Place, queue_key},
     live::{Live, TaskState},
     queue::QueueRow,
     ready::{Flags, Waiting},
     record::{decode_body_head, decode_head},
-    table::{QUARANTINE, QUEUE, Tables},
+    table::{QUARANTINE, Tables},
     unique::Holder,
 };
 
@@ -258,10 +258,9 @@ impl<'t> Batch<'t> {
         Ok(self.queues.entry(number).or_default())
     }
 
-    fn read_queue_row(&self, number: NameId) -> Result<Option<QueueRow>, StoreError> {
-        let table = self.tables.transaction().open_table(QUEUE).map_err(backend)?;
-        let row = redb::ReadableTable::get(&table, number).map_err(backend)?;
-        row.map(|row| QueueRow::decode(row.value())).transpose()
+    fn read_queue_row(&mut self, number: NameId) -> Result<Option<QueueRow>, StoreError> {
+        let row = Tables::read(self.tables.body()?, &queue_key(number))?;
+        row.map(|row| QueueRow::decode(&row)).transpose()
     }
 
     /// The task that holds a unique key at `now`, in microseconds.

@@ -8,7 +8,7 @@ use redb::ReadableTable;
 use crate::{
     batch::{mark_of, marked_key, parse_id, waiting_of},
     error::backend,
-    key::{NameId, parse_ready_key, ready_key},
+    key::{LAST_TASK, NameId, parse_ready_key, ready_key},
     queue::QueueRow,
     reader::Snapshot,
     record::{decode_body_head, decode_head},
@@ -48,7 +48,7 @@ pub(crate) fn check(shared: &Shared) -> Result<Integrity, StoreError> {
     let mut counted: BTreeMap<NameId, QueueRow> = BTreeMap::new();
     let (mut waiting, mut marks) = (0_u64, 0_u64);
     let mut aside: HashMap<TaskId, String> = quarantine(&snapshot)?.into_iter().collect();
-    for row in bodies.iter().map_err(backend)? {
+    for row in bodies.range::<&[u8; 16]>(..=&LAST_TASK).map_err(backend)? {
         let (key, body) = row.map_err(backend)?;
         let id = parse_id(key.value())?;
         if aside.remove(&id).is_some() {

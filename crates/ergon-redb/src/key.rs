@@ -56,6 +56,24 @@ impl Place {
     }
 }
 
+/// The key of the last task that there can be; the rows of queues come behind it.
+pub(crate) const LAST_TASK: [u8; 16] = TaskId::MAX.as_u128().to_be_bytes();
+
+/// The key of the row of a queue, in the table of bodies.
+///
+/// It stands behind every task, where new tasks are added: counting a new task changes a page that
+/// has to be written anyway.
+pub(crate) fn queue_key(number: NameId) -> [u8; 16] {
+    let mut key = [u8::MAX; 16];
+    key[12..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// Reads the key of the row of a queue.
+pub(crate) fn parse_queue_key(key: &[u8; 16]) -> NameId {
+    u32::from_be_bytes(part(key, 12))
+}
+
 pub(crate) const READY_KEY_LEN: usize = 34;
 
 /// The key of a row in the ready index.
@@ -100,6 +118,14 @@ pub(crate) fn part<const N: usize>(key: &[u8], at: usize) -> [u8; N] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn queues_come_behind_every_task() {
+        for number in [0, 7, u32::MAX] {
+            assert_eq!(parse_queue_key(&queue_key(number)), number);
+            assert!(queue_key(number) > LAST_TASK);
+        }
+    }
 
     #[test]
     fn ready_keys_round_trip_and_sort_like_claims() {

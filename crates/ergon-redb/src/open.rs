@@ -18,12 +18,15 @@ use crate::{
     database::Handle,
     error::backend,
     inbox::Inbox,
-    key::{Lane, Place, READY_KEY_LEN, parse_ready_key, part, ready_key},
+    key::{
+        LAST_TASK, Lane, Place, READY_KEY_LEN, parse_queue_key, parse_ready_key, part, queue_key,
+        ready_key,
+    },
     live::Live,
     lock,
     queue::QueueRow,
     shared::Shared,
-    table::{BODY, FORMAT, META, NAME, QUEUE, READY, STARTED, create_all},
+    table::{BODY, FORMAT, META, NAME, READY, STARTED, create_all},
     wake::Wake,
     writer::{Writer, read_lane},
 };
@@ -197,10 +200,10 @@ fn load_names(snapshot: &ReadTransaction, live: &mut Live) -> Result<(), StoreEr
         let [tag, ..] = *key.value();
         live.names.load(tag, u32::from_be_bytes(part(key.value(), 1)), name.value())?;
     }
-    let queues = snapshot.open_table(QUEUE).map_err(backend)?;
-    for row in queues.iter().map_err(backend)? {
-        let (number, record) = row.map_err(backend)?;
-        live.set_row(number.value(), QueueRow::decode(record.value())?);
+    let bodies = snapshot.open_table(BODY).map_err(backend)?;
+    for row in bodies.range::<&[u8; 16]>(&queue_key(0)..).map_err(backend)? {
+        let (key, record) = row.map_err(backend)?;
+        live.set_row(parse_queue_key(key.value()), QueueRow::decode(record.value())?);
     }
     Ok(())
 }
@@ -232,8 +235,8 @@ fn orphans(snapshot: &ReadTransaction) -> Result<BTreeSet<TaskId>, StoreError> {
 
 fn newest(snapshot: &ReadTransaction) -> Result<TaskId, StoreError> {
     let bodies = snapshot.open_table(BODY).map_err(backend)?;
-    let last = bodies.last().map_err(backend)?;
-    last.map_or(Ok(TaskId::MIN), |(key, _)| parse_id(key.value()))
+    let last = bodies.range::<&[u8; 16]>(..=&LAST_TASK).map_err(backend)?.next_back();
+    last.map_or(Ok(TaskId::MIN), |row| parse_id(row.map_err(backend)?.0.value()))
 }
 
 /// Has the writer take tasks back from their dead owner, before anything else.

@@ -156,6 +156,9 @@ impl RedbStore {
         let (reply, answer) = oneshot::channel();
         *shared.compaction.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply);
         shared.inbox.nudge();
+        if shared.inbox.is_closed() {
+            return Err(StoreError::Closed);
+        }
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 

@@ -16,9 +16,7 @@ type Record = &'static [u8];
 pub(crate) const META: Definition<&str, u64> = TableDefinition::new("ergon.meta");
 /// Namespace and number → name.
 pub(crate) const NAME: Definition<&[u8; 5], &str> = TableDefinition::new("ergon.name");
-/// Queue number → whether it is paused, and its counters.
-pub(crate) const QUEUE: Definition<u32, Record> = TableDefinition::new("ergon.queue");
-/// Id → what never changes.
+/// Id → what never changes; behind every id, queue → whether it is paused, and its counters.
 pub(crate) const BODY: Definition<Id, Record> = TableDefinition::new("ergon.body");
 /// Id → what has changed since the enqueue.
 pub(crate) const HEAD: Definition<Id, Record> = TableDefinition::new("ergon.head");
@@ -94,7 +92,6 @@ impl Tables<'_> {
 pub(crate) fn create_all(transaction: &WriteTransaction) -> Result<(), redb::TableError> {
     transaction.open_table(META)?;
     transaction.open_table(NAME)?;
-    transaction.open_table(QUEUE)?;
     transaction.open_table(BODY)?;
     transaction.open_table(HEAD)?;
     transaction.open_table(READY)?;

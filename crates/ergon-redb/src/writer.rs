@@ -13,11 +13,11 @@ use crate::{
     batch::{Batch, Effects, parse_id},
     error::backend,
     inbox::{Answer, Delivery, Operation},
-    key::{Lane, Place, READY_KEY_LEN, parse_ready_key, ready_key},
+    key::{Lane, Place, READY_KEY_LEN, parse_ready_key, queue_key, ready_key},
     queue::QueueRow,
     ready::Flags,
     shared::Shared,
-    table::{BODY, META, QUEUE, READY, Tables},
+    table::{BODY, META, READY, Tables},
 };
 
 /// Operations of one commit at the most, so that none waits long for its fellows. The caps are
@@ -27,6 +27,9 @@ const OPERATIONS_MAX: usize = 512;
 const BYTES_MAX: usize = 8 << 20;
 /// A commit begins at the latest so long after its first operation did.
 const COLLECT_MAX: Duration = Duration::from_millis(5);
+
+/// The size of the file is looked at once in so many commits.
+const SIZE_EVERY: u64 = 64;
 
 /// How long a compaction waits for readers to end.
 const COMPACT_WAIT_MAX: Duration = Duration::from_secs(1);
@@ -41,11 +44,14 @@ pub(crate) struct Writer {
     newest: TaskId,
     /// Tells rows of the expiry index apart: rises over the incarnations of the store.
     number: u64,
+    commits: u64,
+    is_large: bool,
 }
 
 impl Writer {
     pub(crate) const fn new(shared: Arc<Shared>, newest: TaskId, incarnation: u64) -> Self {
-        Self { shared, newest, number: incarnation << 40 }
+        let number = incarnation << 40;
+        Self { shared, newest, number, commits: 0, is_large: false }
     }
 
     pub(crate) fn run(mut self) {
@@ -68,6 +74,8 @@ impl Writer {
             self.compact();
             notes_at = self.next_note();
         }
+        // Whoever asked for a compaction in the last moment is told that the store is closed.
+        drop(self.shared.compaction.lock().unwrap_or_else(PoisonError::into_inner).take());
         if self.shared.check().is_ok() {
             self.guarded(Self::close);
         }
@@ -137,10 +145,9 @@ impl Writer {
         effects: Effects,
     ) -> Result<(), StoreError> {
         self.newest = effects.newest();
+        let is_large = effects.has_rows() && self.is_large();
         let gate = self.shared.gate.write().unwrap_or_else(PoisonError::into_inner);
         if effects.has_rows() {
-            let is_large =
-                self.shared.database.file_bytes() >= self.shared.quick_repair_from_bytes;
             transaction.set_quick_repair(is_large);
             transaction.commit().map_err(backend)?;
         } else {
@@ -153,6 +160,17 @@ impl Writer {
         }
         self.shared.wake.finished(&notices.finished);
         Ok(())
+    }
+
+    /// Whether the file is so large that repairing it has to be quick. Asking for its size is a system
+    /// call, so it is asked now and then.
+    fn is_large(&mut self) -> bool {
+        if self.commits.is_multiple_of(SIZE_EVERY) {
+            let bytes = self.shared.database.file_bytes();
+            self.is_large = bytes >= self.shared.quick_repair_from_bytes;
+        }
+        self.commits += 1;
+        self.is_large
     }
 
     /// Writes down which tasks have been running for a while.
@@ -217,7 +235,6 @@ impl Writer {
             return Ok(());
         }
         let bodies = transaction.open_table(BODY).map_err(backend)?;
-        let queues = transaction.open_table(QUEUE).map_err(backend)?;
         let mut has_work = false;
         for adoption in adoptions {
             let waiting = adoption.waiting;
@@ -226,7 +243,7 @@ impl Writer {
                 continue;
             }
             let queue = waiting.lane.queue;
-            let row = queues.get(queue).map_err(backend)?;
+            let row = bodies.get(&queue_key(queue)).map_err(backend)?;
             let row = row.map(|row| QueueRow::decode(row.value())).transpose()?;
             let mut live = self.shared.live();
             live.set_row(queue, row.unwrap_or_default());
@@ -292,13 +309,16 @@ impl Writer {
     }
 }
 
+/// Rows of one lane, in their order.
+pub(crate) type LaneRows = Vec<(Place, Flags)>;
+
 /// Reads rows of a lane behind a place, and the last place that was read unless the lane ended.
 pub(crate) fn read_lane(
     ready: &impl ReadableTable<&'static [u8; READY_KEY_LEN], u8>,
     lane: Lane,
     behind: Place,
     limit: usize,
-) -> Result<(Vec<(Place, Flags)>, Option<Place>), StoreError> {
+) -> Result<(LaneRows, Option<Place>), StoreError> {
     use std::ops::Bound::{Excluded, Included};
     let (from, to) = (ready_key(lane, behind), ready_key(lane, Place::MAX));
     let mut rows = Vec::new();

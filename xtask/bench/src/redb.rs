@@ -51,8 +51,8 @@ pub enum Name {
     /// Most memory of a process that drains 2,000,000 queued tasks.
     #[value(name = "rss_drain_2m")]
     RssDrain2m,
-    /// Time to open a file with 2,000,000 queued tasks; `config` says how long it takes when the
-    /// process before was killed.
+    /// Time to open a file with 2,000,000 queued tasks that was closed; `config` says how long it
+    /// takes after a kill: of a process that filled it, and of one that had just opened it.
     #[value(name = "open_2m")]
     Open2m,
     /// Part of a core that an idle server uses.

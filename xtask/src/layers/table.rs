@@ -53,6 +53,8 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "ergon-macros",
         own: &[],
+        // What the derive writes is compiled against the trait that it implements.
+        dev: &["ergon-core"],
         third_party: Some(&["proc-macro2", "quote", "syn"]),
         ..POINT
     },

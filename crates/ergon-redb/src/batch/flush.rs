@@ -9,11 +9,11 @@ use super::{Batch, Touched, publish::Effects, waiting_of};
 use crate::{
     error::backend,
     expiry::{self, Expiring},
-    key::{READY_KEY_LEN, ready_key},
+    key::{READY_KEY_LEN, queue_key, ready_key},
     names::Namespace,
     ready::{Flags, Waiting},
     record::encode_head,
-    table::{NAME, QUEUE},
+    table::NAME,
 };
 
 impl Touched {
@@ -127,9 +127,8 @@ impl Batch<'_> {
             Some(state) if task.is_changed => {
                 rows.heads.set(key, Some(encode_head(&state.progress)));
             }
-            Some(_) => {}
             None if task.before.has_head => rows.heads.set(key, None),
-            None => {}
+            Some(_) | None => {}
         }
         let (old, new) = (task.before.ready, task.ready(id));
         if let Some(old) = old
@@ -224,9 +223,9 @@ impl Batch<'_> {
         if self.queues.is_empty() {
             return Ok(());
         }
-        let mut table = self.tables.transaction().open_table(QUEUE).map_err(backend)?;
+        let table = self.tables.body()?;
         for (&number, row) in &self.queues {
-            table.insert(number, row.encode().as_slice()).map_err(backend)?;
+            table.insert(&queue_key(number), row.encode().as_slice()).map_err(backend)?;
         }
         self.is_dirty = true;
         Ok(())

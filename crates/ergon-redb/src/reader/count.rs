@@ -31,5 +31,5 @@ pub(crate) fn count(
         value += 1;
         value < COUNT_SCAN_MAX
     })?;
-    Ok(Count { value, is_exact: end == list::End::OfList })
+    Ok(Count { value, is_exact: end == list::End::Reached })
 }

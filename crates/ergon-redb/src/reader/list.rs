@@ -16,7 +16,7 @@ use super::Snapshot;
 use crate::{
     batch::{mark_of, marked_key, parse_id},
     error::{backend, corrupt},
-    key::{Lane, NameId, Place, READY_KEY_LEN, parse_ready_key, ready_key},
+    key::{LAST_TASK, Lane, NameId, Place, READY_KEY_LEN, parse_ready_key, ready_key},
     record::{decode_body_head, decode_head},
 };
 
@@ -30,11 +30,11 @@ const OPEN_SORTED_MAX: u64 = 20_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// There are no more tasks.
-    OfList,
+    Reached,
     /// The visitor had enough.
-    OfInterest,
+    Enough,
     /// Many rows were looked at, up to this task.
-    OfPatience(TaskId),
+    Paused(TaskId),
 }
 
 /// Reads a page.
@@ -46,8 +46,8 @@ pub(crate) fn list(
 ) -> Result<TaskPage, StoreError> {
     let mut builder = PageBuilder::new(page);
     match visit(snapshot, filter, page, now, &mut |task| builder.offer(task))? {
-        End::OfList | End::OfInterest => Ok(builder.finish()),
-        End::OfPatience(id) => Ok(builder.cut_at(id)),
+        End::Reached | End::Enough => Ok(builder.finish()),
+        End::Paused(id) => Ok(builder.cut_at(id)),
     }
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn visit(
 ) -> Result<End, StoreError> {
     let wanted = Wanted::new(snapshot, filter, now);
     if wanted.is_nothing() {
-        return Ok(End::OfList);
+        return Ok(End::Reached);
     }
     let states = filter.wanted_states();
     let is_within = |set: StateSet| set.contains_all(states);
@@ -133,13 +133,13 @@ impl<'s> Wanted<'s> {
                 && self.matches(&task)
                 && !visitor(task)
             {
-                return Ok(End::OfInterest);
+                return Ok(End::Enough);
             }
             if rows == ROWS_MAX {
-                return Ok(End::OfPatience(id));
+                return Ok(End::Paused(id));
             }
         }
-        Ok(End::OfList)
+        Ok(End::Reached)
     }
 
     /// Walks over all tasks and shows those that match.
@@ -181,13 +181,13 @@ impl<'s> Wanted<'s> {
             if let Some(task) = self.read(key, body.value(), head.as_ref().map(|it| it.value()))?
                 && !visitor(task)
             {
-                return Ok(End::OfInterest);
+                return Ok(End::Enough);
             }
             if rows == ROWS_MAX {
-                return parse_id(key).map(End::OfPatience);
+                return parse_id(key).map(End::Paused);
             }
         }
-        Ok(End::OfList)
+        Ok(End::Reached)
     }
 
     /// Reads a task if it matches, looking first at what is cheap to see. One that does not read
@@ -237,8 +237,8 @@ type Bounds<const N: usize> = (Bound<[u8; N]>, Bound<[u8; N]>);
 fn bounds(page: &Page) -> Bounds<16> {
     let after = page.after.map(|id| Bound::Excluded(id.as_u128().to_be_bytes()));
     match page.order {
-        Order::OldestFirst => (after.unwrap_or(Bound::Unbounded), Bound::Unbounded),
-        Order::NewestFirst => (Bound::Unbounded, after.unwrap_or(Bound::Unbounded)),
+        Order::OldestFirst => (after.unwrap_or(Bound::Unbounded), Bound::Included(LAST_TASK)),
+        Order::NewestFirst => (Bound::Unbounded, after.unwrap_or(Bound::Included(LAST_TASK))),
     }
 }
 

@@ -13,7 +13,7 @@ use clap::Parser;
 use ergon_core::{Client, Handle, Now, ResultError, State, store::Inspect as _};
 use ergon_redb::RedbStore;
 use ergon_server::{Queue, Server};
-use indicatif::{ProgressBar, ProgressStyle};
+use futures::{StreamExt as _, stream};
 
 use crate::{report::Report, task::Sum};
 
@@ -53,13 +53,8 @@ async fn main() -> anyhow::Result<ExitCode> {
     Ok(if report.has_failures() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// One file of this run.
-struct Work {
-    path: String,
-    task: Handle<Sum>,
-    /// An earlier run has recorded its sum.
-    was_done: bool,
-}
+/// A file that no run has summed yet, and its task.
+type Work = (String, Handle<Sum>);
 
 /// Enqueues a task for each file. A file that has one, of this or an earlier run, answers that one.
 async fn enqueue(args: &Args, store: &RedbStore, report: &mut Report) -> anyhow::Result<Vec<Work>> {
@@ -76,11 +71,14 @@ async fn enqueue(args: &Args, store: &RedbStore, report: &mut Report) -> anyhow:
         let ids: Vec<_> = tasks.iter().map(|task| task.id()).collect();
         let records = store.tasks(&ids, Now::Store).await?;
         for ((path, task), record) in paths.into_iter().zip(tasks).zip(records) {
-            let was_done = record.is_some_and(|it| it.state == State::Completed);
-            work.push(Work { path, task: task.into_handle(), was_done });
+            let done = record.filter(|task| task.state == State::Completed);
+            match done.and_then(|task| task.progress.result) {
+                Some(sum) => report.add_earlier(path, serde_json::from_slice(&sum)?),
+                None => work.push((path, task.into_handle())),
+            }
         }
         if args.verbose {
-            eprintln!("enqueued {} files", work.len());
+            eprintln!("enqueued a batch, {} files to do", work.len());
         }
     }
     Ok(work)
@@ -99,15 +97,17 @@ async fn finish(
         .queue(Queue::new("checksum").concurrency(args.concurrency))
         .build()?
         .start();
-    let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} files, {eta} left")?;
-    let bar = ProgressBar::new(u64::try_from(work.len())?).with_style(style);
-    for Work { path, task, was_done } in work {
-        match task.result().await {
+    let bar = report::bar(work.len())?;
+    let results = work.into_iter().map(|(path, task)| async move { (path, task.result().await) });
+    // In their order, a hundred at once: each read of the store may wait for a commit.
+    let mut results = stream::iter(results).buffered(100);
+    while let Some((path, result)) = results.next().await {
+        match result {
             Ok(sum) => {
-                if args.verbose && !was_done {
+                if args.verbose {
                     bar.suspend(|| eprintln!("done {path}"));
                 }
-                report.add(path, sum, was_done);
+                report.add(path, sum);
             }
             Err(ResultError::Store { source }) => return Err(source.into()),
             Err(error) => report.failures.push((path, error.to_string())),

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use indicatif::HumanBytes;
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use crate::task::Sum;
 
@@ -33,12 +33,14 @@ impl Report {
         }
     }
 
-    pub(crate) fn add(&mut self, path: String, sum: Sum, was_done: bool) {
-        if was_done {
-            self.done_before += 1;
-        } else {
-            self.bytes_read += sum.bytes;
-        }
+    pub(crate) fn add(&mut self, path: String, sum: Sum) {
+        self.bytes_read += sum.bytes;
+        self.sums.push((path, sum.sha256));
+    }
+
+    /// Adds a sum that an earlier run has recorded.
+    pub(crate) fn add_earlier(&mut self, path: String, sum: Sum) {
+        self.done_before += 1;
         self.sums.push((path, sum.sha256));
     }
 
@@ -65,6 +67,12 @@ impl Report {
         eprintln!("read {bytes} in {seconds:.2} s; recorded in {}", self.store.display());
         Ok(())
     }
+}
+
+/// A progress bar on stderr, if that is a terminal.
+pub(crate) fn bar(files: usize) -> anyhow::Result<ProgressBar> {
+    let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} files, {eta} left")?;
+    Ok(ProgressBar::new(u64::try_from(files)?).with_style(style))
 }
 
 /// One line as `sha256sum` writes it, and reads it again with `--check`.

@@ -77,13 +77,19 @@ pub(super) fn open(plan: &Plan) -> Result<Vec<Measure>> {
     // them finds a file that was closed.
     let filled = Child::start(&plan.program, arguments("fill", Some(&tasks.to_string())))?;
     kill_after_answer::<serde::de::IgnoredAny>(filled)?;
-    let (mut killed, mut memory) = (Vec::new(), Vec::new());
-    for run in 1..=plan.runs {
+    let mut killed = Vec::new();
+    for run in 0..=plan.runs {
         let child = Child::start(&plan.program, arguments("open", Some("--stay")))?;
         let opened: Opened = kill_after_answer(child)?;
         progress("open_2m", run, &format!("{:.3} s after a kill", opened.open_seconds));
         killed.push(opened.open_seconds);
     }
+    // What repair costs depends on the commit that was the last one before the kill.
+    if let Some((after_fill, after_open)) = killed.split_first() {
+        measure.note("after_kill_of_filling_s", *after_fill);
+        note_median(&mut measure, "after_kill_of_just_opened_s", after_open);
+    }
+    let mut memory = Vec::new();
     // Closes it.
     let _: Opened = process::ask(&plan.program, arguments("open", None))?;
     for run in 1..=plan.runs {
@@ -92,7 +98,6 @@ pub(super) fn open(plan: &Plan) -> Result<Vec<Measure>> {
         measure.push(opened.open_seconds);
         memory.push(opened.rss_mib);
     }
-    note_median(&mut measure, "after_kill_s", &killed);
     note_median(&mut measure, "rss_mib", &memory);
     measure.note("file_bytes", std::fs::metadata(scratch.file())?.len());
     Ok(vec![measure])
