@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use crate::{error::InvalidId, rng::Rng};
 
-/// How many tasks one pack can hold: the number of offsets that fit the low bits of an id.
+/// How many tasks one pack can hold: one fewer than there are offsets, so that its length fits the
+/// bits of an offset too.
 pub const PACK_LEN_MAX: usize = 4095;
 
 const OFFSET_BITS: u32 = 12;

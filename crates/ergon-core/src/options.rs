@@ -158,6 +158,10 @@ impl TaskOptions {
             Some(queue) => QueueName::new(queue).map_err(|error| invalid("queue", &error))?,
             None => QueueName::default(),
         };
+        if let Some(key) = self.metadata.keys().find(|key| key.starts_with(RESERVED_METADATA)) {
+            let reason = format!("key {key:?} is reserved: it begins with {RESERVED_METADATA:?}");
+            return Err(invalid("metadata", &reason));
+        }
         let mut tags = Vec::with_capacity(self.tags.len());
         for text in &self.tags {
             let tag = Tag::new(text).map_err(|error| invalid("tags", &error))?;
@@ -191,6 +195,9 @@ impl TaskOptions {
         })
     }
 }
+
+/// How metadata keys begin that ergon keeps for itself.
+const RESERVED_METADATA: &str = "ergon.";
 
 fn invalid(field: &'static str, reason: &impl ToString) -> EnqueueError {
     EnqueueError::InvalidOptions { field, reason: reason.to_string() }
@@ -275,6 +282,7 @@ mod tests {
         for (options, expected) in [
             (TaskOptions::new().queue("a b"), "queue"),
             (TaskOptions::new().tag(""), "tags"),
+            (TaskOptions::new().metadata(("ergon.trace", "")), "metadata"),
             (TaskOptions::new().unique(Unique::by_fields(["absent"])), "unique"),
         ] {
             let Err(EnqueueError::InvalidOptions { field, .. }) = task(options) else {

@@ -141,14 +141,10 @@ impl Inbox {
         Ok(())
     }
 
-    /// Makes the writer look after its other duties; says whether it still will.
-    pub(crate) fn nudge(&self) -> bool {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.is_nudged = true;
-        let is_open = !waiting.is_closed;
-        drop(waiting);
+    /// Makes the writer look after its other duties.
+    pub(crate) fn nudge(&self) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_nudged = true;
         self.arrival.notify_one();
-        is_open
     }
 
     /// Whether the writer takes no more operations.

@@ -22,12 +22,17 @@ impl RedbStore {
         &self,
         work: impl FnOnce(&Snapshot) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let shared = Arc::clone(self.shared());
-        if has_adoptions(&shared) {
-            // Tasks that a transaction of the application added are known once the writer ran.
+        let shared = self.settled().await?;
+        blocking(move || work(&Snapshot::open(&shared)?)).await
+    }
+
+    /// Waits until memory knows of what transactions of the application have added.
+    async fn settled(&self) -> Result<Arc<Shared>, StoreError> {
+        let shared = self.shared();
+        if has_adoptions(shared) {
             shared.write(0, |_batch| Ok(())).await?;
         }
-        blocking(move || work(&Snapshot::open(&shared)?)).await
+        Ok(Arc::clone(shared))
     }
 }
 
@@ -45,7 +50,12 @@ impl Inspect for RedbStore {
         }
         let now = now.resolve(&*self.shared().clock);
         let ids = ids.to_vec();
-        self.read(move |snapshot| ids.iter().map(|&id| snapshot.task(id, now)).collect()).await
+        let shared = self.settled().await?;
+        blocking(move || {
+            let snapshot = Snapshot::of_tasks(&shared, &ids)?;
+            ids.iter().map(|&id| snapshot.task(id, now)).collect()
+        })
+        .await
     }
 
     async fn list(

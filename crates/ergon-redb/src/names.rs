@@ -32,19 +32,19 @@ pub(crate) struct Unsaved {
     pub(crate) name: Arc<str>,
 }
 
-/// Every name.
+/// Every name. Readers share the lists; a new name, which is rare, copies them.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    queues: Vec<QueueName>,
+    queues: Arc<Vec<QueueName>>,
     queue_numbers: HashMap<QueueName, NameId>,
-    kinds: Vec<KindName>,
+    kinds: Arc<Vec<KindName>>,
     kind_numbers: HashMap<KindName, NameId>,
     unsaved: Vec<Unsaved>,
 }
 
 impl Names {
     /// Every kind, by number.
-    pub(crate) fn kinds(&self) -> &[KindName] {
+    pub(crate) const fn kinds(&self) -> &Arc<Vec<KindName>> {
         &self.kinds
     }
 
@@ -57,7 +57,7 @@ impl Names {
     }
 
     /// Every queue, by number.
-    pub(crate) fn queues(&self) -> &[QueueName] {
+    pub(crate) const fn queues(&self) -> &Arc<Vec<QueueName>> {
         &self.queues
     }
 
@@ -67,7 +67,7 @@ impl Names {
             return number;
         }
         let number = number_of(self.queues.len());
-        self.queues.push(name.clone());
+        Arc::make_mut(&mut self.queues).push(name.clone());
         self.queue_numbers.insert(name.clone(), number);
         let name = Arc::from(name.as_str());
         self.unsaved.push(Unsaved { space: Namespace::Queue, number, name });
@@ -80,7 +80,7 @@ impl Names {
             return number;
         }
         let number = number_of(self.kinds.len());
-        self.kinds.push(name.clone());
+        Arc::make_mut(&mut self.kinds).push(name.clone());
         self.kind_numbers.insert(name.clone(), number);
         let name = Arc::from(name.as_str());
         self.unsaved.push(Unsaved { space: Namespace::Kind, number, name });

@@ -150,11 +150,12 @@ fn start(options: &RedbOptions, database: Handle, path: &Path) -> Result<RedbSto
         limits: options.limits,
         retention: options.retention,
     });
+    let mut writer = Writer::new(Arc::clone(&shared), newest, found.incarnation);
     if !orphans.is_empty() {
         let deaths_max = if found.is_crashed { options.deaths_max } else { u16::MAX };
         take_back(&shared, orphans, deaths_max)?;
+        writer.begin()?;
     }
-    let writer = Writer::new(Arc::clone(&shared), newest, found.incarnation);
     let thread = std::thread::Builder::new()
         .name("ergon-redb".to_owned())
         .spawn(move || writer.run())

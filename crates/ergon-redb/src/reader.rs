@@ -3,10 +3,13 @@
 //! A snapshot is opened while no commit is between the file and memory, lives for one call, and is
 //! never held across an await: pages that it sees cannot be reused until it is gone.
 
-use std::{collections::HashMap, sync::PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError},
+};
 
 use ergon_core::{
-    Phase, Progress, QueueName, StoreError, TaskId, TaskRecord, Token,
+    KindName, Phase, Progress, QueueName, StoreError, TaskId, TaskRecord, Token,
     time::from_micros,
     transition,
 };
@@ -16,7 +19,7 @@ use redb::{ReadOnlyTable, ReadTransaction};
 use crate::{
     error::backend,
     key::{NameId, READY_KEY_LEN},
-    live::Queue,
+    live::{Live, Queue, Running},
     record::{decode_body, decode_head},
     shared::Shared,
     table::{BODY, HEAD, MARKED, READY},
@@ -36,6 +39,17 @@ struct Claimed {
     is_cancel_requested: bool,
 }
 
+impl Claimed {
+    fn of(claim: &Running) -> Self {
+        let state = claim.state.as_deref();
+        Self {
+            token: claim.token,
+            claimed_at: claim.claimed_at,
+            is_cancel_requested: state.is_some_and(|it| it.progress.cancel_requested),
+        }
+    }
+}
+
 /// One consistent view of file and memory.
 pub(crate) struct Snapshot {
     transaction: ReadTransaction,
@@ -43,31 +57,37 @@ pub(crate) struct Snapshot {
     heads: Records,
     running: HashMap<TaskId, Claimed>,
     queues: Vec<Queue>,
-    queue_names: Vec<QueueName>,
-    kind_names: Vec<ergon_core::KindName>,
+    queue_names: Arc<Vec<QueueName>>,
+    kind_names: Arc<Vec<KindName>>,
 }
 
 impl Snapshot {
+    /// A view of everything.
     pub(crate) fn open(shared: &Shared) -> Result<Self, StoreError> {
+        Self::with_claims(shared, |live| {
+            live.running.iter().map(|(&id, claim)| (id, Claimed::of(claim))).collect()
+        })
+    }
+
+    /// A view of these tasks: of others it is not known whether they are running.
+    pub(crate) fn of_tasks(shared: &Shared, ids: &[TaskId]) -> Result<Self, StoreError> {
+        Self::with_claims(shared, |live| {
+            let claimed = |&id: &TaskId| Some((id, Claimed::of(live.running.get(&id)?)));
+            ids.iter().filter_map(claimed).collect()
+        })
+    }
+
+    fn with_claims(
+        shared: &Shared,
+        claims: impl FnOnce(&Live) -> HashMap<TaskId, Claimed>,
+    ) -> Result<Self, StoreError> {
         let gate = shared.gate.read().unwrap_or_else(PoisonError::into_inner);
         let transaction = shared.database.begin_read()?;
         let live = shared.live();
-        let running = live
-            .running
-            .iter()
-            .map(|(&id, claim)| {
-                let state = claim.state.as_deref();
-                let claimed = Claimed {
-                    token: claim.token,
-                    claimed_at: claim.claimed_at,
-                    is_cancel_requested: state.is_some_and(|it| it.progress.cancel_requested),
-                };
-                (id, claimed)
-            })
-            .collect();
+        let running = claims(&live);
         let queues = live.queues.clone();
-        let queue_names = live.names.queues().to_vec();
-        let kind_names = live.names.kinds().to_vec();
+        let queue_names = Arc::clone(live.names.queues());
+        let kind_names = Arc::clone(live.names.kinds());
         drop(live);
         drop(gate);
         Ok(Self {

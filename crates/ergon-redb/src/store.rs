@@ -64,10 +64,12 @@ impl Inner {
     /// Ends the writer; says whether it went well.
     fn close(&self) -> Result<(), StoreError> {
         self.shared.inbox.close();
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Err(_panic)) = writer.map(JoinHandle::join) {
+        // Held while the writer ends, so that whoever closes too waits for it as well.
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Err(_panic)) = writer.take().map(JoinHandle::join) {
             self.shared.fail("the writer panicked");
         }
+        drop(writer);
         self.shared.check()
     }
 }

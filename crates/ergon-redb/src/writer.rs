@@ -54,6 +54,17 @@ impl Writer {
         Self { shared, newest, number, commits: 0, is_large: false }
     }
 
+    /// Carries out what waits already, before anybody can claim or ask for more.
+    pub(crate) fn begin(&mut self) -> Result<(), StoreError> {
+        let now = Some(Instant::now());
+        while let Delivery::Operations(operations) =
+            self.shared.inbox.receive(OPERATIONS_MAX, BYTES_MAX, now)
+        {
+            self.guarded(|writer| writer.commit(operations));
+        }
+        self.shared.check()
+    }
+
     pub(crate) fn run(mut self) {
         let mut notes_at = None;
         loop {

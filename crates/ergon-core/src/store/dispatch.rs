@@ -30,7 +30,8 @@ pub struct ClaimRequest {
     pub server: ServerId,
     /// The kinds that the server handles; tasks of other kinds stay where they are.
     pub kinds: Arc<[KindName]>,
-    /// From which queues, in the order of preference.
+    /// From which queues, in the order of preference. A queue may stand here more than once: its
+    /// share first, and what is left over behind the others.
     pub queues: Vec<QueueSlots>,
     /// How many tasks from all queues together, at most [`BATCH_MAX`](crate::limits::BATCH_MAX).
     pub limit: usize,

@@ -91,11 +91,11 @@ struct Wanted<'s> {
 impl<'s> Wanted<'s> {
     fn new(snapshot: &'s Snapshot, filter: &'s TaskFilter, now: Timestamp) -> Self {
         let queues = (!filter.queues.is_empty()).then(|| {
-            let known = (0..).zip(&snapshot.queue_names);
+            let known = (0..).zip(snapshot.queue_names.iter());
             known.filter(|(_, name)| filter.queues.contains(name)).map(|(id, _)| id).collect()
         });
         let kinds = (!filter.kinds.is_empty()).then(|| {
-            let known = (0..).zip(&snapshot.kind_names);
+            let known = (0..).zip(snapshot.kind_names.iter());
             known.filter(|(_, name)| filter.kinds.contains(name)).map(|(id, _)| id).collect()
         });
         Self { snapshot, filter, now, queues, kinds }

@@ -11,7 +11,7 @@ use ergon_redb::{RedbOptions, RedbStore};
 use ergon_testing::{
     VirtualClock,
     harness::{
-        DAY, HOUR, Harness, MINUTE, REACHABLE, SECOND, cancel_command, claimed_ids, complete, fail,
+        DAY, HOUR, Harness, MINUTE, SECOND, cancel_command, claimed_ids, complete, fail,
         queue, retry, tag, unique,
     },
 };
@@ -42,12 +42,16 @@ async fn add_with_everything(h: &Harness) {
 /// Puts tasks of every kind into a store; none of them runs.
 async fn fill(h: &Harness) {
     add_with_everything(h).await;
-    for state in REACHABLE.into_iter().filter(|state| *state != State::Running) {
+    h.in_state_with(State::Completed, |task| task.spec.retention = Some(HOUR)).await;
+    let failed = h.in_state(State::Failed).await;
+    // Those that are due come last, out of the way of the claims of the others.
+    for state in [State::Retrying, State::Completed, State::Failed, State::Cancelled] {
         h.in_state(state).await;
     }
-    let id = h.in_state(State::Failed).await;
-    h.apply(id, Command::Retry).await;
-    h.in_state_with(State::Completed, |task| task.spec.retention = Some(HOUR)).await;
+    for state in [State::Scheduled, State::Pending] {
+        h.in_state(state).await;
+    }
+    h.apply(failed, Command::Retry).await;
     h.add(|task| task.spec.unique = Some(unique(1, UniqueScope::For(HOUR)))).await;
     h.set_queue("paused", QueueChange::pause()).await;
     h.set_queue("resumed", QueueChange::pause()).await;

@@ -104,6 +104,8 @@ pub(crate) async fn check(store: &RedbStore) {
 pub(crate) struct OnMedium {
     pub(crate) store: RedbStore,
     pub(crate) database: Arc<Database>,
+    /// How many changes to the medium made it a database.
+    pub(crate) made: usize,
 }
 
 impl OnMedium {
@@ -122,8 +124,9 @@ impl OnMedium {
             source: error.into(),
         })?;
         let database = Arc::new(database);
+        let made = medium.len();
         let store = options.with_database(Arc::clone(&database)).await?;
-        Ok(Self { store, database })
+        Ok(Self { store, database, made })
     }
 }
 
