@@ -293,6 +293,8 @@ impl Writer {
                 })
                 .collect();
             live.lanes.refill(lane, rows, bound);
+            // A claim that found the window empty has left what came now.
+            live.queue_mut(lane.queue).arrivals += 1;
         }
         self.shared.wake.work.notify_waiters();
         Ok(())
