@@ -51,13 +51,37 @@ struct Touched {
     queue: NameId,
     before: Before,
     /// What it is now; `None` when it is removed.
-    now: Option<TaskState>,
+    now: Option<Box<TaskState>>,
     /// The body of a new task.
     new_body: Option<Vec<u8>>,
     /// The head has to be written.
     is_changed: bool,
     /// The file has to say that the task runs.
     is_noted: bool,
+}
+
+impl Touched {
+    fn of(state: Box<TaskState>, before: Before) -> Self {
+        Self {
+            queue: state.body.queue,
+            is_noted: before.is_noted,
+            before,
+            now: Some(state),
+            new_body: None,
+            is_changed: false,
+        }
+    }
+}
+
+/// What an operation did to a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Edit {
+    /// Nothing.
+    Unchanged,
+    /// It moved its progress.
+    Changed,
+    /// It removes the task.
+    Removed,
 }
 
 /// One write transaction.
@@ -119,49 +143,84 @@ impl<'t> Batch<'t> {
         Ok(found.map_err(backend)?.is_some())
     }
 
-    /// Loads a task to change it; a waiting one is out of the reach of claims from now on.
+    /// Changes a task by the rules; `None` when it does not exist. A waiting one is out of the reach
+    /// of claims from now on.
     ///
     /// A record that does not read back is [set aside](Self::set_aside) and not found.
-    pub(crate) fn load(&mut self, id: TaskId) -> Result<Option<TaskState>, StoreError> {
-        if let Some(touched) = self.touched.get(&id) {
-            return Ok(touched.now.clone());
+    pub(crate) fn edit<T>(
+        &mut self,
+        id: TaskId,
+        change: impl FnOnce(&mut TaskState) -> (T, Edit),
+    ) -> Result<Option<T>, StoreError> {
+        if !self.touched.contains_key(&id) && !self.take_running(&[id]) && !self.read(id)? {
+            return Ok(None);
         }
-        let running = {
-            let live = self.live();
-            live.running.get(&id).map(|claim| {
-                (claim.state.as_deref().cloned(), claim.waiting, claim.is_noted, claim.token)
-            })
-        };
-        let (state, before) = match running {
-            Some((Some(state), waiting, is_noted, _)) => {
-                let before = Before {
-                    phase: Some(Phase::Running),
-                    ready: Some(waiting),
-                    has_head: waiting.flags.has_head(),
-                    is_noted,
-                    expires_at: None,
-                };
-                (state, before)
-            }
-            Some((None, ..)) | None => match self.load_from_disk(id) {
-                Ok(Some(found)) => found,
-                Ok(None) => return Ok(None),
-                Err(StoreError::Corrupt { what }) => {
-                    self.set_aside(id, &what)?;
-                    return Ok(None);
+        let Some(touched) = self.touched.get_mut(&id) else { return Ok(None) };
+        let Some(state) = touched.now.as_deref_mut() else { return Ok(None) };
+        let (answer, edit) = change(state);
+        match edit {
+            Edit::Unchanged => {}
+            Edit::Removed => touched.now = None,
+            Edit::Changed => {
+                touched.is_changed = true;
+                let unique = state.body.unique;
+                let left = unique.filter(|it| has_left_scope(it.scope, &state.progress));
+                if let Some(unique) = left {
+                    self.free_key(&unique, id)?;
                 }
-                Err(error) => return Err(error),
-            },
-        };
-        let now = Some(state.clone());
-        let is_noted = before.is_noted;
-        let queue = state.body.queue;
-        let touched = Touched { queue, before, now, new_body: None, is_changed: false, is_noted };
-        self.touched.insert(id, touched);
-        Ok(Some(state))
+            }
+        }
+        Ok(Some(answer))
     }
 
-    fn load_from_disk(&mut self, id: TaskId) -> Result<Option<(TaskState, Before)>, StoreError> {
+    /// Looks at a task as [`edit`](Self::edit) does.
+    pub(crate) fn look<T>(
+        &mut self,
+        id: TaskId,
+        look: impl FnOnce(&TaskState) -> T,
+    ) -> Result<Option<T>, StoreError> {
+        self.edit(id, |state| (look(state), Edit::Unchanged))
+    }
+
+    /// Takes the states of running tasks over from memory, all under one lock; says whether there
+    /// was any. They go back when the batch is committed.
+    pub(crate) fn take_running(&mut self, ids: &[TaskId]) -> bool {
+        let shared = Arc::clone(&self.live);
+        let mut live = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut has_taken = false;
+        for &id in ids {
+            if self.touched.contains_key(&id) {
+                continue;
+            }
+            let Some(claim) = live.running.get_mut(&id) else { continue };
+            let Some(state) = claim.state.take() else { continue };
+            let before = Before {
+                phase: Some(Phase::Running),
+                ready: Some(claim.waiting),
+                has_head: claim.waiting.flags.has_head(),
+                is_noted: claim.is_noted,
+                expires_at: None,
+            };
+            self.touched.insert(id, Touched::of(state, before));
+            has_taken = true;
+        }
+        has_taken
+    }
+
+    /// Reads a task from the file; says whether it is there.
+    fn read(&mut self, id: TaskId) -> Result<bool, StoreError> {
+        match self.read_record(id) {
+            Ok(Some((state, before))) => {
+                self.touched.insert(id, Touched::of(Box::new(state), before));
+                Ok(true)
+            }
+            Ok(None) => Ok(false),
+            Err(StoreError::Corrupt { what }) => self.set_aside(id, &what).map(|()| false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read_record(&mut self, id: TaskId) -> Result<Option<(TaskState, Before)>, StoreError> {
         let key = id.as_u128().to_be_bytes();
         let Some(body) = Tables::read(self.tables.body()?, &key)? else { return Ok(None) };
         let body = decode_body_head(&body)?;
@@ -200,51 +259,27 @@ impl<'t> Batch<'t> {
     /// Adds a task that [does not exist](Self::exists).
     pub(crate) fn add(&mut self, id: TaskId, state: TaskState, body: Vec<u8>) {
         let before = self.touched.remove(&id).map(|gone| gone.before).unwrap_or_default();
-        let touched = Touched {
-            queue: state.body.queue,
-            before,
-            now: Some(state),
-            new_body: Some(body),
-            is_changed: false,
-            is_noted: false,
-        };
+        let mut touched = Touched::of(Box::new(state), before);
+        touched.new_body = Some(body);
+        // A task of the same id that this batch removed may have left a head.
+        touched.is_changed = touched.before.has_head;
         self.touched.insert(id, touched);
     }
 
-    /// Puts a loaded task back, changed.
-    pub(crate) fn put(&mut self, id: TaskId, state: TaskState) -> Result<(), StoreError> {
-        if let Some(unique) = state.body.unique
-            && has_left_scope(unique.scope, &state.progress)
-        {
-            self.free_key(&unique, id)?;
-        }
+    /// Sees to it that the file says that a running task runs.
+    pub(crate) fn note(&mut self, id: TaskId) -> Result<(), StoreError> {
+        let is_running = self.look(id, |state| state.progress.phase == Phase::Running)?;
         if let Some(touched) = self.touched.get_mut(&id) {
-            touched.now = Some(state);
-            touched.is_changed = true;
+            touched.is_noted |= is_running == Some(true);
         }
         Ok(())
     }
 
-    /// Sees to it that the file says that a running task runs.
-    pub(crate) fn note(&mut self, id: TaskId) {
-        if let Some(touched) = self.touched.get_mut(&id) {
-            touched.is_noted = true;
-        }
-    }
-
-    /// Loads a task that was running when its owner died, to take it back.
-    pub(crate) fn load_orphan(&mut self, id: TaskId) -> Result<Option<TaskState>, StoreError> {
-        let found = self.load(id)?;
+    /// Lets the file forget that a task runs, which it did when its owner died.
+    pub(crate) fn forget_note(&mut self, id: TaskId) {
         if let Some(touched) = self.touched.get_mut(&id) {
             touched.before.is_noted = true;
-        }
-        Ok(found)
-    }
-
-    /// Removes a loaded task.
-    pub(crate) fn remove(&mut self, id: TaskId) {
-        if let Some(touched) = self.touched.get_mut(&id) {
-            touched.now = None;
+            touched.is_noted = false;
         }
     }
 

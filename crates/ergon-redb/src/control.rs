@@ -13,7 +13,12 @@ use ergon_core::{
 };
 use jiff::Timestamp;
 
-use crate::{RedbStore, batch::Batch, shared::Shared};
+use crate::{
+    RedbStore,
+    batch::{Batch, Edit},
+    live::TaskState,
+    shared::Shared,
+};
 
 #[async_trait]
 impl Control for RedbStore {
@@ -51,7 +56,7 @@ impl Control for RedbStore {
                 let mut verdicts = Vec::with_capacity(ids.len());
                 for id in ids {
                     // What matched may have moved on since it was looked for.
-                    let state = batch.load(id)?.map(|task| task.progress.state(now));
+                    let state = batch.look(id, |task| task.progress.state(now))?;
                     if !is_exact && !state.is_some_and(|state| wanted.contains(state)) {
                         continue;
                     }
@@ -112,27 +117,26 @@ fn carry_out(
     command: &Command,
     now: Timestamp,
 ) -> Result<CommandVerdict, StoreError> {
-    let Some(mut state) = batch.load(id)? else { return Ok(CommandVerdict::NotFound) };
-    let unique = state.body.unique;
-    let retention = shared.retention.chosen_by(state.body.retention);
-    let verdict = transition::command(&mut state.progress, &retention, command, now);
-    match (verdict, command) {
-        (CommandVerdict::Applied, Command::Delete) => {
-            if let Some(unique) = unique {
-                batch.free_key(&unique, id)?;
-            }
-            batch.remove(id);
-        }
-        (CommandVerdict::Applied, _) => batch.put(id, state)?,
-        (CommandVerdict::Requested, _) => {
-            batch.put(id, state)?;
-            // The request has to survive the owner, who may never answer it.
-            batch.note(id);
-        }
-        (
-            CommandVerdict::Unchanged | CommandVerdict::Illegal(_) | CommandVerdict::NotFound,
-            _,
-        ) => {}
+    let carried_out = batch.edit(id, |TaskState { body, progress }| {
+        let retention = shared.retention.chosen_by(body.retention);
+        let verdict = transition::command(progress, &retention, command, now);
+        let edit = match (verdict, command) {
+            (CommandVerdict::Applied, Command::Delete) => Edit::Removed,
+            (CommandVerdict::Applied | CommandVerdict::Requested, _) => Edit::Changed,
+            (
+                CommandVerdict::Unchanged | CommandVerdict::Illegal(_) | CommandVerdict::NotFound,
+                _,
+            ) => Edit::Unchanged,
+        };
+        ((verdict, body.unique.filter(|_| edit == Edit::Removed)), edit)
+    })?;
+    let Some((verdict, freed)) = carried_out else { return Ok(CommandVerdict::NotFound) };
+    if let Some(unique) = freed {
+        batch.free_key(&unique, id)?;
+    }
+    if verdict == CommandVerdict::Requested {
+        // The request has to survive the owner, who may never answer it.
+        batch.note(id)?;
     }
     Ok(verdict)
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -48,6 +48,14 @@ impl Handle {
                 fs::metadata(path).map_or(0, |metadata| metadata.len())
             }
             Self::Owned { path: None, .. } | Self::Shared(_) => 0,
+        }
+    }
+
+    /// The file, where it is the store's own.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Owned { path, .. } => path.as_deref(),
+            Self::Shared(_) => None,
         }
     }
 

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration, time::Instant};
 
 use async_trait::async_trait;
 use ergon_core::{
-    Conclusion, KindName, Now, Outcome, Phase, QueueName, Rejection, StoreError, TaskId, Verdict,
+    Conclusion, KindName, Now, Outcome, QueueName, Rejection, StoreError, TaskId, Verdict,
     outcome::check_batch,
     record::ClaimedTask,
     store::{Beat, BeatReply, ClaimRequest, Dispatch, Held},
@@ -17,7 +17,12 @@ use ergon_core::{
     transition,
 };
 
-use crate::{RedbStore, batch::Batch, shared::Shared};
+use crate::{
+    RedbStore,
+    batch::{Batch, Edit},
+    live::TaskState,
+    shared::Shared,
+};
 
 mod claim;
 
@@ -61,19 +66,17 @@ impl Dispatch for RedbStore {
         let bytes = outcomes.iter().map(|outcome| bytes_of(&outcome.conclusion)).sum();
         let retention = shared.retention;
         let conclude = move |batch: &mut Batch<'_>, outcome: &Outcome| {
-            let Some(mut state) = batch.load(outcome.id)? else { return Ok(Verdict::Stale) };
-            let retention = retention.chosen_by(state.body.retention);
             let Outcome { id, token, ref conclusion } = *outcome;
-            let progress = &mut state.progress;
-            let verdict = transition::conclude(progress, &retention, token, conclusion, now);
-            match verdict {
-                Verdict::Applied | Verdict::CancelRequested => batch.put(id, state)?,
-                Verdict::AlreadyApplied | Verdict::Stale => {}
-            }
-            Ok(verdict)
+            let verdict = batch.edit(id, |TaskState { body, progress }| {
+                let retention = retention.chosen_by(body.retention);
+                let verdict = transition::conclude(progress, &retention, token, conclusion, now);
+                (verdict, edit_of(verdict))
+            })?;
+            Ok(verdict.unwrap_or(Verdict::Stale))
         };
         shared
             .write(bytes, move |batch| {
+                batch.take_running(&outcomes.iter().map(|outcome| outcome.id).collect::<Vec<_>>());
                 outcomes
                     .iter()
                     .map(|outcome| conclude(batch, outcome))
@@ -94,7 +97,9 @@ impl Dispatch for RedbStore {
         let mut live = shared.live();
         for &held in &beat.held {
             let claim = live.running.get_mut(&held.id);
-            let own = claim.filter(|it| it.token == held.token && it.server == beat.server);
+            let own = claim.filter(|claim| {
+                claim.token == held.token && claim.server == beat.server && !claim.is_over
+            });
             let Some(claim) = own else {
                 reply.lost.push(held);
                 continue;
@@ -102,7 +107,7 @@ impl Dispatch for RedbStore {
             claim.lease_until = lease_until;
             claim.lease = beat.lease;
             claim.renewed = Instant::now();
-            if claim.state.as_ref().is_some_and(|state| state.progress.cancel_requested) {
+            if claim.is_cancel_requested {
                 reply.cancelled.push(held);
             }
         }
@@ -140,15 +145,7 @@ impl RedbStore {
         let is_careful = shared.careful_until.is_some_and(|until| Instant::now() < until);
         if is_careful && !claim.tasks().is_empty() {
             let ids: Vec<TaskId> = claim.tasks().iter().map(|task| task.id).collect();
-            let note = move |batch: &mut Batch<'_>| {
-                for id in ids {
-                    if batch.load(id)?.is_some_and(|it| it.progress.phase == Phase::Running) {
-                        batch.note(id);
-                    }
-                }
-                Ok(())
-            };
-            shared.write(0, note).await?;
+            shared.write(0, move |batch| ids.into_iter().try_for_each(|id| batch.note(id))).await?;
         } else if !claim.tasks().is_empty() && shared.must_nudge() {
             shared.inbox.nudge();
         }
@@ -199,12 +196,19 @@ pub(crate) fn give_back(
     held: Held,
     now: jiff::Timestamp,
 ) -> Result<(), StoreError> {
-    let Some(mut state) = batch.load(held.id)? else { return Ok(()) };
-    let retention = shared.retention.chosen_by(state.body.retention);
-    let progress = &mut state.progress;
-    match transition::conclude(progress, &retention, held.token, &Conclusion::Release, now) {
-        Verdict::Applied | Verdict::CancelRequested => batch.put(held.id, state),
-        Verdict::AlreadyApplied | Verdict::Stale => Ok(()),
+    let released = batch.edit(held.id, |TaskState { body, progress }| {
+        let retention = shared.retention.chosen_by(body.retention);
+        let release = Conclusion::Release;
+        let verdict = transition::conclude(progress, &retention, held.token, &release, now);
+        ((), edit_of(verdict))
+    });
+    released.map(drop)
+}
+
+const fn edit_of(verdict: Verdict) -> Edit {
+    match verdict {
+        Verdict::Applied | Verdict::CancelRequested => Edit::Changed,
+        Verdict::AlreadyApplied | Verdict::Stale => Edit::Unchanged,
     }
 }
 

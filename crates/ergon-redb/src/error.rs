@@ -24,6 +24,12 @@ pub enum OpenError {
         /// What redb said.
         source: redb::Error,
     },
+    /// The file is a redb database of an application, which the store would have to share.
+    #[error("{path} is a database without tasks; to keep tasks in it, hand it over with `with_database`", path = path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
     /// The tables of ergon in the file are of a format that this version does not know.
     #[error("format {found} is not supported; this version of ergon reads format {supported}")]
     Format {

@@ -4,11 +4,11 @@
 //! change it in between: a claim is not written, and is over when the process is.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
-use ergon_core::{Progress, ServerId, TaskId, Token};
+use ergon_core::{Progress, ServerId, TaskId, Token, store::Held};
 
 use crate::{
     key::NameId,
@@ -41,9 +41,13 @@ pub(crate) struct Running {
     pub(crate) renewed: Instant,
     /// Where the task waits if it comes back unchanged; its row on disk.
     pub(crate) waiting: Waiting,
+    /// The task is being taken back.
+    pub(crate) is_over: bool,
     /// The file says that the task runs.
     pub(crate) is_noted: bool,
-    /// The task, once the claim has read it.
+    /// An operator asked for the task to stop.
+    pub(crate) is_cancel_requested: bool,
+    /// The task, once the claim has read it, and while no batch has it in its hands.
     pub(crate) state: Option<Box<TaskState>>,
 }
 
@@ -68,6 +72,8 @@ pub(crate) struct Live {
     pub(crate) running: HashMap<TaskId, Running>,
     /// By number.
     pub(crate) queues: Vec<Queue>,
+    /// Claims in the order in which they were made, until they are over or written down.
+    unnoted: VecDeque<(Instant, Held)>,
     newest_token: u64,
 }
 
@@ -81,6 +87,7 @@ impl Live {
             lanes: Lanes::new(window_budget),
             running: HashMap::new(),
             queues: Vec::new(),
+            unnoted: VecDeque::new(),
             newest_token: incarnation << TOKEN_BITS,
         }
     }
@@ -115,8 +122,30 @@ impl Live {
     pub(crate) fn start(&mut self, waiting: Waiting, claim: Running) {
         self.queue_mut(waiting.lane.queue).running += 1;
         if let Ok(id) = TaskId::from_u128(waiting.place.id) {
+            self.unnoted.push_back((claim.claimed, Held { id, token: claim.token }));
             self.running.insert(id, claim);
         }
+    }
+
+    /// When the oldest claim was made that goes on and is not written down.
+    pub(crate) fn oldest_unnoted(&mut self) -> Option<Instant> {
+        while let Some(&(claimed, held)) = self.unnoted.front() {
+            let claim = self.running.get(&held.id);
+            if claim.is_some_and(|claim| claim.token == held.token && !claim.is_noted) {
+                return Some(claimed);
+            }
+            self.unnoted.pop_front();
+        }
+        None
+    }
+
+    /// The claims that go on, are not written down, and were made before an instant.
+    pub(crate) fn unnoted_before(&mut self, instant: Instant) -> Vec<TaskId> {
+        let mut before = Vec::new();
+        while self.oldest_unnoted().is_some_and(|claimed| claimed <= instant) {
+            before.extend(self.unnoted.pop_front().map(|(_, held)| held.id));
+        }
+        before
     }
 
     /// Ends a claim.

@@ -15,9 +15,10 @@ use redb::ReadableTable;
 
 use crate::{
     RedbStore,
-    batch::Batch,
+    batch::{Batch, Edit},
     error::backend,
     expiry::{self, Expiring},
+    live::TaskState,
     shared::Shared,
 };
 
@@ -40,23 +41,18 @@ impl Maintain for RedbStore {
         }
         let (deaths_max, renewals) = (request.deaths_max, Arc::clone(&shared));
         let rescue = move |batch: &mut Batch<'_>, held: Held| -> Result<bool, StoreError> {
-            let is_over = renewals
-                .live()
-                .running
-                .get(&held.id)
-                .is_some_and(|claim| claim.lease_until <= to_micros(now));
-            if !is_over {
+            if !end_lease(&renewals, held, to_micros(now)) {
                 return Ok(false);
             }
-            let Some(mut state) = batch.load(held.id)? else { return Ok(false) };
-            let progress = &mut state.progress;
-            if progress.phase != Phase::Running || progress.token != held.token {
-                return Ok(false);
-            }
-            let retention = renewals.retention.chosen_by(state.body.retention);
-            transition::rescue(progress, &retention, deaths_max, now);
-            batch.put(held.id, state)?;
-            Ok(true)
+            let rescued = batch.edit(held.id, |TaskState { body, progress }| {
+                if progress.phase != Phase::Running || progress.token != held.token {
+                    return (false, Edit::Unchanged);
+                }
+                let retention = renewals.retention.chosen_by(body.retention);
+                transition::rescue(progress, &retention, deaths_max, now);
+                (true, Edit::Changed)
+            })?;
+            Ok(rescued == Some(true))
         };
         let done = shared
             .write(expired.len() * 64, move |batch| {
@@ -98,6 +94,19 @@ fn expired_claims(shared: &Shared, mode: Now, now: i64) -> Vec<Held> {
         .collect();
     expired.sort_unstable();
     expired.into_iter().map(|(_, held)| held).collect()
+}
+
+/// Ends the lease of a claim, unless it was renewed: from here on no beat renews it.
+fn end_lease(shared: &Shared, held: Held, now: i64) -> bool {
+    let mut live = shared.live();
+    let claim = live.running.get_mut(&held.id);
+    match claim.filter(|claim| claim.token == held.token && claim.lease_until <= now) {
+        Some(claim) => {
+            claim.is_over = true;
+            true
+        }
+        None => false,
+    }
 }
 
 /// How much of a lease has to pass by both clocks: all but a sixth, the room of a sweep.
@@ -183,21 +192,18 @@ fn next_due(
 /// Says whether a task is still to go at this instant: one that an operator reopened has another
 /// row, or none, for its new end.
 fn is_due(batch: &mut Batch<'_>, id: TaskId, at: i64) -> Result<bool, StoreError> {
-    let Some(state) = batch.load(id)? else { return Ok(false) };
-    let expires_at = state.progress.expires_at.map(to_micros);
-    Ok(state.progress.phase.is_terminal() && expires_at == Some(at))
+    let is_due = batch.look(id, |TaskState { progress, .. }| {
+        progress.phase.is_terminal() && progress.expires_at.map(to_micros) == Some(at)
+    })?;
+    Ok(is_due == Some(true))
 }
 
 fn remove(batch: &mut Batch<'_>, id: TaskId) -> Result<(), StoreError> {
-    let Some(state) = batch.load(id)? else { return Ok(()) };
-    match state.body.unique {
-        Some(unique) if !matches!(unique.scope, UniqueScope::For(_)) => {
-            batch.free_key(&unique, id)?;
-        }
-        Some(_) | None => {}
+    let unique = batch.edit(id, |state| (state.body.unique, Edit::Removed))?.flatten();
+    match unique {
+        Some(unique) if !matches!(unique.scope, UniqueScope::For(_)) => batch.free_key(&unique, id),
+        Some(_) | None => Ok(()),
     }
-    batch.remove(id);
-    Ok(())
 }
 
 /// Removes the rows of an instant, but for the tasks that are left for the next sweep.

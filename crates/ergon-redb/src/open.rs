@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
+    io::{self, ErrorKind, Read as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, RwLock, atomic::AtomicBool},
     time::Instant,
@@ -9,12 +11,13 @@ use std::{
 
 use ergon_core::{StoreError, TaskId, transition};
 use redb::{
-    Database, DatabaseError, ReadTransaction, ReadableTable, StorageError, backends::InMemoryBackend,
+    Database, DatabaseError, ReadTransaction, ReadableTable, StorageError, TableHandle,
+    WriteTransaction, backends::InMemoryBackend,
 };
 
 use crate::{
     OpenError, RedbOptions, RedbStore,
-    batch::parse_id,
+    batch::{Edit, parse_id},
     database::Handle,
     error::backend,
     inbox::Inbox,
@@ -22,7 +25,7 @@ use crate::{
         LAST_TASK, Lane, Place, READY_KEY_LEN, parse_queue_key, parse_ready_key, part, queue_key,
         ready_key,
     },
-    live::Live,
+    live::{Live, TaskState},
     lock,
     queue::QueueRow,
     shared::Shared,
@@ -39,6 +42,10 @@ pub(crate) const IS_CLEAN: &str = "is_clean";
 /// Tasks that are read of each lane when a store is opened; more follow when they are wanted.
 const LANE_ROWS: usize = 1_024;
 
+/// A file smaller than this, and than what is repaired quickly, is read and verified as a whole when
+/// it is opened: at about 1 ms a MiB, measured.
+const VERIFIED_BYTES_MAX: u64 = 256 << 20;
+
 const CACHE_BYTES_MIN: usize = 1 << 20;
 const WINDOW_TASKS_MIN: usize = 1_024;
 
@@ -54,16 +61,49 @@ pub(crate) async fn off_the_runtime(
 
 pub(crate) fn file(options: &RedbOptions, path: &Path) -> Result<RedbStore, OpenError> {
     check(options)?;
+    let len = fs::metadata(path).map_or(0, |metadata| metadata.len());
     let mut builder = Database::builder();
     builder.set_cache_size(options.cache_bytes);
-    if let Some(tell) = options.on_repair.clone() {
+    // A file that was closed is trusted by redb, and damaged it might be misread.
+    let verified = std::cmp::min(options.quick_repair_from_bytes, VERIFIED_BYTES_MAX);
+    builder.set_check_integrity_on_open(len < verified);
+    if let Some(tell) = options.on_repair.clone()
+        && !was_closed(path)
+    {
         builder.set_repair_callback(move |session| tell(session.progress()));
     }
     let path = path.to_owned();
     let database = builder.create(&path).map_err(|error| describe(error, &path))?;
+    if len == 0 {
+        let io = |error| OpenError::Io { path: path.clone(), source: redb::Error::Io(error) };
+        sync_directory(&path).map_err(io)?;
+    }
     let handle =
         Handle::Owned { database: RwLock::new(Some(database)), path: Some(path.clone()) };
     start(options, handle, &path)
+}
+
+/// Whether redb closed the file, as a flag in its header says.
+fn was_closed(path: &Path) -> bool {
+    /// After nine bytes that tell what the file is.
+    const FLAGS_LEN: usize = 10;
+    const IS_OPEN: u8 = 1 << 1;
+    let mut header = [0; FLAGS_LEN];
+    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    let [.., flags] = header;
+    read.is_ok() && flags & IS_OPEN == 0
+}
+
+/// Makes the name of a new file durable, which syncing the file alone does not everywhere.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match fs::File::open(parent.unwrap_or(Path::new("."))).and_then(|it| it.sync_all()) {
+        // Not every file system can do it, and those that cannot do not need it.
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
+            Ok(())
+        }
+        outcome => outcome,
+    }
 }
 
 pub(crate) fn memory(options: &RedbOptions) -> Result<RedbStore, OpenError> {
@@ -126,7 +166,8 @@ struct Found {
 
 fn start(options: &RedbOptions, database: Handle, path: &Path) -> Result<RedbStore, OpenError> {
     let io = |source: redb::Error| OpenError::Io { path: path.to_owned(), source };
-    let found = begin(&database, io)?;
+    let is_large = database.file_bytes() >= options.quick_repair_from_bytes;
+    let found = begin(&database, is_large, io)?;
     let mut live = Live::new(found.incarnation, options.window_tasks);
     let snapshot = database.begin_read()?;
     load_names(&snapshot, &mut live)?;
@@ -142,7 +183,7 @@ fn start(options: &RedbOptions, database: Handle, path: &Path) -> Result<RedbSto
         wake: Wake::default(),
         adoptions: Mutex::default(),
         is_watching: AtomicBool::new(false),
-        compaction: Mutex::default(),
+        compactions: Mutex::default(),
         careful_until,
         quick_repair_from_bytes: options.quick_repair_from_bytes,
         failure: OnceLock::new(),
@@ -166,9 +207,17 @@ fn start(options: &RedbOptions, database: Handle, path: &Path) -> Result<RedbSto
 /// Checks the format, creates what is missing, and begins a new incarnation.
 fn begin(
     database: &Handle,
+    is_large: bool,
     io: impl Fn(redb::Error) -> OpenError,
 ) -> Result<Found, OpenError> {
-    let transaction = database.begin_write()?;
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(is_large);
+    if let Some(path) = database.path() {
+        let is_ours = is_ours(&transaction).map_err(|error| io(error.into()))?;
+        if !is_ours {
+            return Err(OpenError::Foreign { path: path.to_owned() });
+        }
+    }
     let found = {
         let mut meta = transaction.open_table(META).map_err(|error| io(error.into()))?;
         let read = |key: &str| -> Result<Option<u64>, OpenError> {
@@ -192,6 +241,14 @@ fn begin(
     create_all(&transaction).map_err(|error| io(error.into()))?;
     transaction.commit().map_err(|error| io(error.into()))?;
     Ok(found)
+}
+
+/// Whether a file holds a store, or nothing: what holds tables of others alone is not the store's to
+/// change, unless it was handed over.
+fn is_ours(transaction: &WriteTransaction) -> Result<bool, StorageError> {
+    let mut tables = transaction.list_tables()?.peekable();
+    let is_empty = tables.peek().is_none() && transaction.list_multimap_tables()?.next().is_none();
+    Ok(is_empty || tables.any(|table| table.name() == META.name()))
 }
 
 fn load_names(snapshot: &ReadTransaction, live: &mut Live) -> Result<(), StoreError> {
@@ -250,10 +307,12 @@ fn take_back(
     let retention = shared.retention;
     shared.inbox.post(move |batch| {
         for id in orphans {
-            let Some(mut state) = batch.load_orphan(id)? else { continue };
-            let retention = retention.chosen_by(state.body.retention);
-            transition::rescue(&mut state.progress, &retention, deaths_max, now);
-            batch.put(id, state)?;
+            batch.edit(id, |TaskState { body, progress }| {
+                let retention = retention.chosen_by(body.retention);
+                transition::rescue(progress, &retention, deaths_max, now);
+                ((), Edit::Changed)
+            })?;
+            batch.forget_note(id);
         }
         Ok(())
     })

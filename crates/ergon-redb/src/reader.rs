@@ -41,11 +41,10 @@ struct Claimed {
 
 impl Claimed {
     fn of(claim: &Running) -> Self {
-        let state = claim.state.as_deref();
         Self {
             token: claim.token,
             claimed_at: claim.claimed_at,
-            is_cancel_requested: state.is_some_and(|it| it.progress.cancel_requested),
+            is_cancel_requested: claim.is_cancel_requested,
         }
     }
 }

@@ -34,8 +34,8 @@ pub(crate) struct Shared {
     pub(crate) adoptions: Mutex<Vec<Adoption>>,
     /// The writer looks at the running tasks by itself; otherwise a claim has to nudge it.
     pub(crate) is_watching: AtomicBool,
-    /// Somebody who asked for a compaction.
-    pub(crate) compaction: Mutex<Option<oneshot::Sender<Result<bool, StoreError>>>>,
+    /// Those who asked for a compaction.
+    pub(crate) compactions: Mutex<Vec<oneshot::Sender<Result<bool, StoreError>>>>,
     /// Until then claims are written before they are answered; see [`crate::dispatch`].
     pub(crate) careful_until: Option<Instant>,
     pub(crate) quick_repair_from_bytes: u64,

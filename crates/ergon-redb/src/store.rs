@@ -156,7 +156,7 @@ impl RedbStore {
         let shared = self.shared();
         shared.check()?;
         let (reply, answer) = oneshot::channel();
-        *shared.compaction.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply);
+        shared.compactions.lock().unwrap_or_else(PoisonError::into_inner).push(reply);
         shared.inbox.nudge();
         if shared.inbox.is_closed() {
             return Err(StoreError::Closed);

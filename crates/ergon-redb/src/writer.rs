@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ergon_core::{Phase, StoreError, TaskId};
+use ergon_core::{StoreError, TaskId};
 use redb::{ReadableTable, WriteTransaction};
 
 use crate::{
@@ -86,7 +86,7 @@ impl Writer {
             notes_at = self.next_note();
         }
         // Whoever asked for a compaction in the last moment is told that the store is closed.
-        drop(self.shared.compaction.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.shared.compactions.lock().unwrap_or_else(PoisonError::into_inner).clear();
         if self.shared.check().is_ok() {
             self.guarded(Self::close);
         }
@@ -186,27 +186,14 @@ impl Writer {
 
     /// Writes down which tasks have been running for a while.
     fn note_long_running(&self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
-        let ids: Vec<TaskId> = {
-            let live = self.shared.live();
-            let is_due = |claim: &&crate::live::Running| {
-                !claim.is_noted && claim.state.is_some() && claim.claimed.elapsed() >= NOTE_AFTER
-            };
-            let due = live.running.iter().filter(|(_, claim)| is_due(claim));
-            due.map(|(&id, _)| id).collect()
-        };
-        for id in ids {
-            if batch.load(id)?.is_some_and(|task| task.progress.phase == Phase::Running) {
-                batch.note(id);
-            }
-        }
-        Ok(())
+        let Some(before) = Instant::now().checked_sub(NOTE_AFTER) else { return Ok(()) };
+        let ids = self.shared.live().unnoted_before(before);
+        ids.into_iter().try_for_each(|id| batch.note(id))
     }
 
     /// When the next running task has to be written down.
     fn next_note(&self) -> Option<Instant> {
-        let live = self.shared.live();
-        let unnoted = live.running.values().filter(|claim| !claim.is_noted);
-        let next = unnoted.map(|claim| claim.claimed + NOTE_AFTER).min();
+        let next = self.shared.live().oldest_unnoted().map(|claimed| claimed + NOTE_AFTER);
         self.shared.is_watching.store(next.is_some(), Ordering::Release);
         next
     }
@@ -219,19 +206,22 @@ impl Writer {
 
     /// Compacts the file, if somebody asked for it; readers hold it up for a while at the most.
     fn compact(&self) {
-        let asked = self.shared.compaction.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(reply) = asked else { return };
-        let began = Instant::now();
-        let outcome = loop {
-            match self.shared.database.compact() {
-                Err(StoreError::Conflict) if began.elapsed() < COMPACT_WAIT_MAX => {
-                    std::thread::yield_now();
+        let replies = std::mem::take(
+            &mut *self.shared.compactions.lock().unwrap_or_else(PoisonError::into_inner),
+        );
+        for reply in replies {
+            let began = Instant::now();
+            let outcome = loop {
+                match self.shared.database.compact() {
+                    Err(StoreError::Conflict) if began.elapsed() < COMPACT_WAIT_MAX => {
+                        std::thread::yield_now();
+                    }
+                    outcome => break outcome,
                 }
-                outcome => break outcome,
-            }
-        };
-        // A caller that is gone does not hear the answer; that changes nothing.
-        drop(reply.send(outcome));
+            };
+            // A caller that is gone does not hear the answer; that changes nothing.
+            drop(reply.send(outcome));
+        }
     }
 
     /// Takes over what transactions of the application have added. Having the write transaction

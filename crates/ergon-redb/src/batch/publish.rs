@@ -62,7 +62,8 @@ impl Effects {
                         if let Some(ready) = ready {
                             claim.waiting = ready;
                         }
-                        claim.state = Some(Box::new(state));
+                        claim.is_cancel_requested = state.progress.cancel_requested;
+                        claim.state = Some(state);
                     }
                 }
                 Phase::Waiting => {

@@ -73,6 +73,7 @@ pub(super) fn claim(shared: &Arc<Shared>, request: &ClaimRequest) -> Result<Clai
     for (state, task) in states {
         let running = live.running.get_mut(&task.id);
         if let Some(running) = running.filter(|running| running.token == task.token) {
+            running.is_cancel_requested = state.progress.cancel_requested;
             running.state = Some(Box::new(state));
             claim.tasks.push(task);
         }
@@ -119,7 +120,9 @@ fn take(
             claimed: instant,
             renewed: instant,
             waiting,
+            is_over: false,
             is_noted: false,
+            is_cancel_requested: false,
             state: None,
         };
         live.start(waiting, running);

@@ -1,9 +1,9 @@
 //! The medium fails once, at any moment: it is never kept quiet, and reopening recovers.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ergon_core::{
-    Now, Page, StoreError, TaskFilter,
+    Now, Page, RunAt, StoreError, TaskFilter,
     store::{Beat, Control, Dispatch, Enqueue, Inspect, Maintain, PruneRequest, QueueChange},
 };
 use ergon_redb::{RedbOptions, RedbStore};
@@ -11,9 +11,10 @@ use ergon_testing::{
     VirtualClock,
     harness::{Harness, SERVER, queue},
 };
+use tokio::task::JoinSet;
 
 use crate::{
-    medium::{Access, Loss, Medium},
+    medium::{Access, Loss, Medium, PATIENCE},
     rig::{OnMedium, check, on},
     workload::Workload,
 };
@@ -135,20 +136,30 @@ async fn a_failure_of_any_change_while_the_store_is_opened() {
 
 #[tokio::test]
 async fn whoever_waits_for_a_commit_that_fails_is_told() {
+    const LONG: Duration = Duration::from_secs(3600);
     let medium = Medium::default();
     let h = Harness::new(RedbStore::in_memory().unwrap());
     let rig = OnMedium::open(&medium, options(&h)).await;
     let h = on(&h, &rig.store);
-    let mut callers = tokio::task::JoinSet::new();
+    let id = h.add(|task| task.run_at = RunAt::After(LONG)).await;
+    let mut callers = JoinSet::new();
+    let (waiter, store) = (rig.store.clone(), rig.store.clone());
+    callers.spawn(async move { waiter.wait_for_finish(id, LONG).await.err() });
+    tokio::task::yield_now().await;
     medium.block(Access::Changes);
     for _ in 0..20 {
         let h = h.clone();
         callers.spawn(async move { h.try_insert(&h.tasks(1)).await.err() });
     }
-    tokio::task::yield_now().await;
-    medium.until_blocked();
-    medium.fail_at(medium.changes());
-    medium.unblock();
+    let queues = [queue("q")];
+    let idle = tokio::time::timeout(PATIENCE, store.wait_for_work(&queues, LONG));
+    let (idle, ()) = tokio::join!(idle, async {
+        tokio::task::yield_now().await;
+        medium.until_blocked();
+        medium.fail_at(medium.changes());
+        medium.unblock();
+    });
+    idle.expect("a store that fails wakes everybody");
     for error in callers.join_all().await {
         assert!(matches!(error, Some(StoreError::Failed { .. })), "{error:?}");
     }

@@ -50,7 +50,7 @@ pub(crate) struct Medium {
 }
 
 /// Far longer than anything that works takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is lost or kept as a whole.
 const SECTOR_BYTES: usize = 512;
