@@ -4,7 +4,7 @@ use std::{error::Error, fmt, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::options::TaskOptions;
+use crate::{options::TaskOptions, text::error_chain};
 
 /// The payload of a task, and what is known of every task of its kind.
 ///
@@ -137,9 +137,9 @@ impl TaskError {
     pub fn into_kind(self) -> TaskErrorKind {
         match self.0 {
             Repr::Retry { source, delay } => {
-                TaskErrorKind::Retry { message: chain(&*source), delay }
+                TaskErrorKind::Retry { message: error_chain(&*source), delay }
             }
-            Repr::Fail { source } => TaskErrorKind::Fail { message: chain(&*source) },
+            Repr::Fail { source } => TaskErrorKind::Fail { message: error_chain(&*source) },
             Repr::Cancel { reason } => TaskErrorKind::Cancel { reason },
             Repr::Snooze { delay } => TaskErrorKind::Snooze { delay },
         }
@@ -155,7 +155,7 @@ impl<E: Error + Send + Sync + 'static> From<E> for TaskError {
 impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Repr::Retry { source, .. } | Repr::Fail { source } => f.write_str(&chain(&**source)),
+            Repr::Retry { source, .. } | Repr::Fail { source } => f.write_str(&error_chain(&**source)),
             Repr::Cancel { reason } => write!(f, "cancelled: {reason}"),
             Repr::Snooze { delay } => write!(f, "snoozed for {delay:?}"),
         }
@@ -166,18 +166,6 @@ impl fmt::Debug for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
-}
-
-/// An error and its causes, one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

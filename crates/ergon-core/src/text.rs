@@ -1,4 +1,6 @@
-//! The one place where text from handlers is made storable.
+//! Text of errors and from handlers, made readable and storable.
+
+use std::error::Error;
 
 /// What stands for a character that no store can keep.
 const REPLACEMENT: char = char::REPLACEMENT_CHARACTER;
@@ -15,6 +17,19 @@ pub fn storable(text: impl Into<String>, bytes_max: usize) -> String {
     }
     if text.len() > bytes_max {
         text.truncate(floor_char_boundary(&text, bytes_max));
+    }
+    text
+}
+
+/// An error and its causes in one line: `failed to send: connection reset`.
+#[must_use]
+pub fn error_chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
     }
     text
 }

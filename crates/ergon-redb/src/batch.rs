@@ -38,6 +38,8 @@ pub(crate) use self::{
 #[derive(Debug, Default)]
 struct Before {
     phase: Option<Phase>,
+    /// The queue it stood in, if it was there.
+    queue: NameId,
     /// Its row in the ready index; a running task keeps it.
     ready: Option<Waiting>,
     has_head: bool,
@@ -196,6 +198,7 @@ impl<'t> Batch<'t> {
             let Some(state) = claim.state.take() else { continue };
             let before = Before {
                 phase: Some(Phase::Running),
+                queue: state.body.queue,
                 ready: Some(claim.waiting),
                 has_head: claim.waiting.flags.has_head(),
                 is_noted: claim.is_noted,
@@ -232,6 +235,7 @@ impl<'t> Batch<'t> {
         };
         let mut before = Before {
             phase: Some(progress.phase),
+            queue: body.queue,
             has_head,
             expires_at: progress.expires_at.map(to_micros),
             ..Before::default()

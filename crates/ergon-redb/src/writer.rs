@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ergon_core::{StoreError, TaskId};
+use ergon_core::{StoreError, TaskId, text::error_chain};
 use redb::{ReadableTable, WriteTransaction};
 
 use crate::{
@@ -101,7 +101,7 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         match catch_unwind(AssertUnwindSafe(|| work(self))) {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => shared.fail(&describe(&error)),
+            Ok(Err(error)) => shared.fail(&error_chain(&error)),
             Err(_panic) => shared.fail("the writer panicked"),
         }
     }
@@ -123,7 +123,7 @@ impl Writer {
             })
         });
         let committed = outcome.and_then(|effects| self.finish(transaction, effects));
-        let failure = committed.as_ref().err().map(describe);
+        let failure = committed.as_ref().err().map(|error| error_chain(error));
         for answer in answers {
             let failure = failure.clone();
             answer(failure.map(|reason| StoreError::Failed { reason }));
@@ -236,21 +236,28 @@ impl Writer {
             return Ok(());
         }
         let bodies = transaction.open_table(BODY).map_err(backend)?;
+        let ready = transaction.open_table(READY).map_err(backend)?;
         let mut has_work = false;
         for adoption in adoptions {
             let waiting = adoption.waiting;
-            let key = waiting.place.id.to_be_bytes();
-            if bodies.get(&key).map_err(backend)?.is_none() {
+            // An aborted enqueue may have been repeated with the same id and another place.
+            let row = ready_key(waiting.lane, waiting.place);
+            if ready.get(&row).map_err(backend)?.is_none() {
                 continue;
             }
+            let key = waiting.place.id.to_be_bytes();
             let queue = waiting.lane.queue;
             let row = bodies.get(&queue_key(queue)).map_err(backend)?;
             let row = row.map(|row| QueueRow::decode(row.value())).transpose()?;
             let mut live = self.shared.live();
             live.set_row(queue, row.unwrap_or_default());
             live.queue_mut(queue).arrivals += 1;
-            live.lanes.insert(waiting);
-            self.newest = std::cmp::max(self.newest, parse_id(&key)?);
+            let id = parse_id(&key)?;
+            // A window that was refilled meanwhile knows it already, and may have given it away.
+            if !live.running.contains_key(&id) {
+                live.lanes.insert(waiting);
+            }
+            self.newest = std::cmp::max(self.newest, id);
             has_work = true;
         }
         if has_work {
@@ -335,16 +342,4 @@ pub(crate) fn read_lane(
         }
     }
     Ok((rows, None))
-}
-
-/// An error and its causes, one line.
-fn describe(error: &StoreError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

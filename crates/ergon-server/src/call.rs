@@ -2,7 +2,7 @@
 
 use std::{any::Any, future::Future, panic::AssertUnwindSafe, time::Duration};
 
-use ergon_core::{Rng, StoreError, rng::duration_up_to};
+use ergon_core::{Rng, StoreError, rng::duration_up_to, text::error_chain};
 use futures_util::FutureExt as _;
 
 /// Turns a panic of the store into an error.
@@ -41,18 +41,6 @@ pub(crate) fn jittered(middle: Duration, rng: &dyn Rng) -> Duration {
     middle - middle / 10 + duration_up_to(rng, middle / 5)
 }
 
-/// An error and its causes, one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 const BACKOFF_FLOOR: Duration = Duration::from_millis(50);
 
 /// The pauses between failing calls: they double from 50 ms up to a cap, and never end.
@@ -82,9 +70,9 @@ impl Backoff {
     /// Reports a failure: once a streak what may pass by itself, every time what may not.
     pub(crate) fn report(&self, what: &'static str, error: &StoreError) {
         if !error.is_transient() {
-            tracing::error!(error = chain(error), "failed to {what}; trying again");
+            tracing::error!(error = error_chain(error), "failed to {what}; trying again");
         } else if self.failures == 0 {
-            tracing::warn!(error = chain(error), "failed to {what}; trying again until it works");
+            tracing::warn!(error = error_chain(error), "failed to {what}; trying again until it works");
         }
     }
 }

@@ -118,10 +118,11 @@ impl Batch<'_> {
     ) -> Result<(), StoreError> {
         let key = id.as_u128().to_be_bytes();
         let (old_phase, phase) = (task.before.phase, task.phase());
-        if let Some(body) = task.new_body.take() {
-            rows.bodies.set(key, Some(body));
-        } else if phase.is_none() && old_phase.is_some() {
-            rows.bodies.set(key, None);
+        match task.new_body.take() {
+            Some(body) if phase.is_some() => rows.bodies.set(key, Some(body)),
+            Some(_) | None if phase.is_none() && old_phase.is_some() => rows.bodies.set(key, None),
+            // Untouched, or added and removed by this batch.
+            Some(_) | None => {}
         }
         match &task.now {
             Some(state) if task.is_changed => {
@@ -157,8 +158,14 @@ impl Batch<'_> {
         {
             rows.expiries.entry(expires_at).or_default().push(id);
         }
-        if old_phase.map(stored) != phase.map(stored) {
-            self.queue_row(task.queue)?.count(old_phase, phase);
+        let old_count = old_phase.map(|phase| (task.before.queue, stored(phase)));
+        if old_count != phase.map(|phase| (task.queue, stored(phase))) {
+            if old_phase.is_some() {
+                self.queue_row(task.before.queue)?.count(old_phase, None);
+            }
+            if phase.is_some() {
+                self.queue_row(task.queue)?.count(None, phase);
+            }
         }
         Ok(())
     }

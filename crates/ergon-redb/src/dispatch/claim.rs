@@ -73,8 +73,9 @@ pub(super) fn claim(shared: &Arc<Shared>, request: &ClaimRequest) -> Result<Clai
     for (state, task) in states {
         let running = live.running.get_mut(&task.id);
         if let Some(running) = running.filter(|running| running.token == task.token) {
-            running.is_cancel_requested = state.progress.cancel_requested;
-            running.state = Some(Box::new(state));
+            // A commit may have changed the task since it was read.
+            running.is_cancel_requested |= state.progress.cancel_requested;
+            running.state.get_or_insert_with(|| Box::new(state));
             claim.tasks.push(task);
         }
     }
