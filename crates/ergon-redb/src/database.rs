@@ -59,6 +59,11 @@ impl Handle {
         }
     }
 
+    /// Whether the application uses the database too.
+    pub(crate) const fn is_shared(&self) -> bool {
+        matches!(self, Self::Shared(_))
+    }
+
     /// Whether there is a file behind it; an application's database is taken for one.
     pub(crate) const fn is_file(&self) -> bool {
         matches!(self, Self::Owned { path: Some(_), .. } | Self::Shared(_))

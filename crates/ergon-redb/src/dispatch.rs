@@ -35,8 +35,8 @@ impl Dispatch for RedbStore {
         check_batch(request.limit)?;
         check_lease(request.lease)?;
         let shared = self.shared();
-        shared.check()?;
         for _ in 0..REFILLS_MAX {
+            shared.check_open()?;
             // Not handed to a blocking thread: from the cache it takes a microsecond a task, less
             // than the way there and back.
             let claim = claim::claim(shared, request)?;
@@ -90,7 +90,7 @@ impl Dispatch for RedbStore {
         check_batch(beat.held.len())?;
         check_lease(beat.lease)?;
         let shared = self.shared();
-        shared.check()?;
+        shared.check_open()?;
         let lease_until =
             to_micros(ergon_core::time::after(beat.now.resolve(&*shared.clock), beat.lease));
         let mut reply = BeatReply::default();
@@ -114,28 +114,33 @@ impl Dispatch for RedbStore {
         Ok(reply)
     }
 
-    async fn wait_for_work(&self, queues: &[QueueName], within: Duration) {
+    async fn wait_for_work(&self, queues: &[QueueName], kinds: &[KindName], within: Duration) {
         let shared = self.shared();
-        let deadline = tokio::time::Instant::now() + within;
+        let deadline = far_from_now(within);
         loop {
             let notified = shared.wake.work.notified();
             tokio::pin!(notified);
+            // From here on no change is missed; only then may be looked.
             notified.as_mut().enable();
-            let (has_arrivals, next_due) = look_for_work(shared, queues);
-            if has_arrivals {
+            let delay = match next_due(shared, queues, kinds) {
+                Some(Duration::ZERO) => return,
+                delay => delay.unwrap_or(Duration::MAX),
+            };
+            let until = std::cmp::min(deadline, far_from_now(delay));
+            if tokio::time::timeout_at(until, notified).await.is_err() && until == deadline {
                 return;
             }
-            let due = next_due.map(|delay| tokio::time::Instant::now() + delay);
-            let until = std::cmp::min(deadline, due.unwrap_or(deadline));
-            if tokio::time::timeout_at(until, notified).await.is_err() {
-                return;
-            }
-            // The queues are not told apart when waking; a failed store wakes everybody.
-            if shared.check().is_err() {
+            if shared.check_open().is_err() {
                 return;
             }
         }
     }
+}
+
+/// An instant so far ahead, or as far as instants go.
+pub(crate) fn far_from_now(delay: Duration) -> tokio::time::Instant {
+    const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+    tokio::time::Instant::now() + std::cmp::min(delay, FAR)
 }
 
 impl RedbStore {
@@ -153,26 +158,18 @@ impl RedbStore {
     }
 }
 
-/// Whether a task became due in one of the queues since the last claim from it, and otherwise how
-/// long it is until one does.
-fn look_for_work(shared: &Shared, queues: &[QueueName]) -> (bool, Option<Duration>) {
+/// How long it is until a task of these kinds is due in one of these queues; nothing when one is.
+fn next_due(shared: &Shared, queues: &[QueueName], kinds: &[KindName]) -> Option<Duration> {
     let now = to_micros(shared.clock.now());
     let live = shared.live();
-    let mut next_due: Option<i64> = None;
-    for queue in queues {
-        let Some(number) = live.names.queue_number(queue) else { continue };
-        let known = live.queue(number);
-        if known.row.is_paused {
-            continue;
-        }
-        if known.arrivals != known.arrivals_seen {
-            return (true, None);
-        }
-        let due = live.lanes.next_due_after(number, now);
-        next_due = next_due.into_iter().chain(due).min();
-    }
-    let delay = next_due.map(|at| Duration::from_micros(at.saturating_sub(now).unsigned_abs()));
-    (false, delay)
+    let kinds = kinds.iter().filter_map(|kind| live.names.kind_number(kind)).collect();
+    let due = queues.iter().filter_map(|queue| {
+        let number = live.names.queue_number(queue)?;
+        let is_paused = live.queue(number).row.is_paused;
+        if is_paused { None } else { live.lanes.next_due(number, &kinds) }
+    });
+    let left = due.min()?.saturating_sub(now);
+    Some(Duration::from_micros(u64::try_from(left).unwrap_or(0)))
 }
 
 /// Gives every running task back, as when the store is closed; a cancel that was asked for is
@@ -182,7 +179,8 @@ pub(crate) fn give_everything_back(
     shared: &Shared,
 ) -> Result<(), StoreError> {
     let held: Vec<Held> = {
-        let live = shared.live();
+        let mut live = shared.live();
+        live.is_closed = true;
         live.running.iter().map(|(&id, claim)| Held { id, token: claim.token }).collect()
     };
     let now = shared.clock.now();

@@ -159,6 +159,14 @@ impl Inbox {
         self.arrival.notify_one();
     }
 
+    /// Drops the operations that wait, so that their callers learn that nobody carries them out.
+    pub(crate) fn abandon(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let abandoned = std::mem::take(&mut waiting.operations);
+        drop(waiting);
+        drop(abandoned);
+    }
+
     /// Waits for operations, and takes them as long as they fit one commit.
     pub(crate) fn receive(
         &self,

@@ -12,6 +12,7 @@ use ergon_core::{
 
 use crate::{
     RedbStore,
+    dispatch::far_from_now,
     reader::{Snapshot, count, counts, list},
     shared::{Shared, blocking},
 };
@@ -29,6 +30,7 @@ impl RedbStore {
     /// Waits until memory knows of what transactions of the application have added.
     async fn settled(&self) -> Result<Arc<Shared>, StoreError> {
         let shared = self.shared();
+        shared.check_open()?;
         if has_adoptions(shared) {
             shared.write(0, |_batch| Ok(())).await?;
         }
@@ -93,7 +95,7 @@ impl Inspect for RedbStore {
 
     async fn wait_for_finish(&self, id: TaskId, within: Duration) -> Result<bool, StoreError> {
         let shared = self.shared();
-        let deadline = tokio::time::Instant::now() + within;
+        let deadline = far_from_now(within);
         let registration = shared.wake.register(id);
         loop {
             let notified = registration.notify.notified();

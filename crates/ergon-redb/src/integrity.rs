@@ -55,12 +55,19 @@ pub(crate) fn check(shared: &Shared) -> Result<Integrity, StoreError> {
             continue;
         }
         found.tasks += 1;
-        let body = decode_body_head(body.value())?;
         let head = heads.get(key.value()).map_err(backend)?;
         let has_head = head.is_some();
-        let progress = match head {
-            Some(head) => decode_head(head.value())?,
-            None => body.fresh(),
+        let read = decode_body_head(body.value()).and_then(|body| {
+            let progress = head.map(|head| decode_head(head.value())).transpose()?;
+            let progress = progress.unwrap_or_else(|| body.fresh());
+            Ok((body, progress))
+        });
+        let (body, progress) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                found.expect(false, || format!("task {id} does not read back: {error}"));
+                continue;
+            }
         };
         counted.entry(body.queue).or_default().count(None, Some(progress.phase));
         if progress.phase == Phase::Waiting {

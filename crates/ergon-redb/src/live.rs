@@ -58,10 +58,6 @@ pub(crate) struct Queue {
     pub(crate) is_known: bool,
     pub(crate) row: QueueRow,
     pub(crate) running: u64,
-    /// Rises whenever a task becomes due.
-    pub(crate) arrivals: u64,
-    /// What `arrivals` was at the last claim.
-    pub(crate) arrivals_seen: u64,
 }
 
 /// Everything in memory.
@@ -74,6 +70,8 @@ pub(crate) struct Live {
     pub(crate) queues: Vec<Queue>,
     /// Claims in the order in which they were made, until they are over or written down.
     unnoted: VecDeque<(Instant, Held)>,
+    /// The store is closed: nothing is claimed any more.
+    pub(crate) is_closed: bool,
     newest_token: u64,
 }
 
@@ -88,6 +86,7 @@ impl Live {
             running: HashMap::new(),
             queues: Vec::new(),
             unnoted: VecDeque::new(),
+            is_closed: false,
             newest_token: incarnation << TOKEN_BITS,
         }
     }

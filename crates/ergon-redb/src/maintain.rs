@@ -31,7 +31,7 @@ impl Maintain for RedbStore {
     async fn rescue_expired(&self, request: &RescueRequest) -> Result<Report, StoreError> {
         check_limit(request.limit, BATCH_MAX)?;
         let shared = Arc::clone(self.shared());
-        shared.check()?;
+        shared.check_open()?;
         let now = request.now.resolve(&*shared.clock);
         let mut expired = expired_claims(&shared, request.now, to_micros(now));
         let more = expired.len() > request.limit;

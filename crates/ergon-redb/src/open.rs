@@ -6,7 +6,7 @@ use std::{
     io::{self, ErrorKind, Read as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, RwLock, atomic::AtomicBool},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ergon_core::{StoreError, TaskId, transition};
@@ -45,6 +45,9 @@ const LANE_ROWS: usize = 1_024;
 /// A file smaller than this, and than what is repaired quickly, is read and verified as a whole when
 /// it is opened: at about 1 ms a MiB, measured.
 const VERIFIED_BYTES_MAX: u64 = 256 << 20;
+
+/// Longer than any process lives.
+const CAREFUL_TIME_MAX: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 const CACHE_BYTES_MIN: usize = 1 << 20;
 const WINDOW_TASKS_MIN: usize = 1_024;
@@ -149,7 +152,7 @@ fn describe(error: DatabaseError, path: &Path) -> OpenError {
             OpenError::Damaged { path, source: error.into() }
         }
         DatabaseError::Storage(StorageError::Io(ref io))
-            if io.kind() == std::io::ErrorKind::InvalidData =>
+            if io.kind() == ErrorKind::InvalidData =>
         {
             OpenError::Damaged { path, source: error.into() }
         }
@@ -174,7 +177,8 @@ fn start(options: &RedbOptions, database: Handle, path: &Path) -> Result<RedbSto
     load_lanes(&snapshot, &mut live)?;
     let (orphans, newest) = (orphans(&snapshot)?, newest(&snapshot)?);
     drop(snapshot);
-    let careful_until = found.is_crashed.then(|| Instant::now() + options.careful_time);
+    let careful_time = std::cmp::min(options.careful_time, CAREFUL_TIME_MAX);
+    let careful_until = found.is_crashed.then(|| Instant::now() + careful_time);
     let shared = Arc::new(Shared {
         database,
         live: Arc::new(Mutex::new(live)),

@@ -211,13 +211,15 @@ impl Lanes {
         self.settle(lane);
     }
 
-    /// When the next task of a queue is due that is not due at `now`.
-    pub(crate) fn next_due_after(&self, queue: NameId, now: i64) -> Option<i64> {
-        let later = Place { run_at: now, id: u128::MAX };
+    /// When the next task of these kinds is due in a queue; in the past when one is, and as soon as
+    /// there can be one when a window has to be refilled before it is known.
+    pub(crate) fn next_due(&self, queue: NameId, kinds: &BTreeSet<NameId>) -> Option<i64> {
         self.windows
             .range(Lane::first_of(queue)..=Lane::last_of(queue))
-            .filter_map(|(_, window)| {
-                window.entries.range(later..).next().map(|(place, _)| place.run_at)
+            .filter(|(lane, _)| kinds.contains(&lane.kind))
+            .filter_map(|(_, window)| match window.entries.first_key_value() {
+                Some((place, _)) => Some(place.run_at),
+                None => window.bound.map(|bound| bound.run_at),
             })
             .min()
     }

@@ -64,6 +64,12 @@ impl Shared {
             .map_or(Ok(()), |reason| Err(StoreError::Failed { reason: reason.clone() }))
     }
 
+    /// Fails once the store is closed, or has failed.
+    pub(crate) fn check_open(&self) -> Result<(), StoreError> {
+        self.check()?;
+        if self.inbox.is_closed() { Err(StoreError::Closed) } else { Ok(()) }
+    }
+
     /// Whether the writer sleeps so deep that a claim has to tell it of running tasks.
     pub(crate) fn must_nudge(&self) -> bool {
         !self.is_watching.load(Ordering::Acquire)

@@ -60,7 +60,8 @@ pub trait EnqueueInTransaction<O> {
     ///
     /// # Errors
     ///
-    /// Those of an awaited enqueue. After one of [`EnqueueError::Store`] the transaction has to be
+    /// Those of an awaited enqueue, and [`EnqueueError::InvalidOptions`] for a store that was not
+    /// built on a database of the application. After one of [`EnqueueError::Store`] the transaction has to be
     /// aborted.
     fn in_transaction(
         self,
@@ -78,7 +79,13 @@ impl<O> EnqueueInTransaction<O> for Enqueue<O> {
         let (task, answer) = self.into_parts();
         let task = task?;
         let shared = store.shared();
-        shared.check()?;
+        shared.check_open()?;
+        if !shared.database.is_shared() {
+            let reason = "the store has a file of its own; build it on the database of the \
+                          transaction: RedbStore::with_database"
+                .to_owned();
+            return Err(EnqueueError::InvalidOptions { field: "transaction", reason });
+        }
         let now = shared.clock.now();
         ergon_core::store::check_insert(std::slice::from_ref(&task), &shared.limits, now)?;
         let row = enqueue::encode(&task, now, &mut shared.live());
@@ -86,22 +93,13 @@ impl<O> EnqueueInTransaction<O> for Enqueue<O> {
         let mut batch =
             Batch::foreign(Tables::new(transaction), std::sync::Arc::clone(&shared.live));
         let inserted = enqueue::add(&mut batch, row)?;
-        // Rows of the expiry index that this transaction writes are told apart by the id.
-        let mut number = TRANSACTIONS | low_bits(task.id);
-        batch.flush(&mut || {
-            number = number.wrapping_add(1);
-            number
-        })?;
+        // Where the writer numbers rows of the expiry index, a task tells its one row apart: the low
+        // half of its id, which is larger than any number of the writer.
+        let number = u64::from_be_bytes(crate::key::part(&task.id.as_u128().to_be_bytes(), 8));
+        batch.flush(&mut || number)?;
         if inserted == Inserted::Created {
             shared.adopt(Adoption { waiting });
         }
         answer.to(task.id, inserted)
     }
-}
-
-/// Numbers of the expiry index from here on are those of transactions of the application.
-const TRANSACTIONS: u64 = 1 << 63;
-
-fn low_bits(id: ergon_core::TaskId) -> u64 {
-    u64::from_be_bytes(crate::key::part(&id.as_u128().to_be_bytes(), 8)) >> 1
 }

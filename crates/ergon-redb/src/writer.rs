@@ -28,6 +28,9 @@ const BYTES_MAX: usize = 8 << 20;
 /// A commit begins at the latest so long after its first operation did.
 const COLLECT_MAX: Duration = Duration::from_millis(5);
 
+/// How long a compaction waits before it looks again.
+const READERS_PAUSE: Duration = Duration::from_millis(1);
+
 /// The size of the file is looked at once in so many commits.
 const SIZE_EVERY: u64 = 64;
 
@@ -44,14 +47,32 @@ pub(crate) struct Writer {
     newest: TaskId,
     /// Tells rows of the expiry index apart: rises over the incarnations of the store.
     number: u64,
+    /// When a running task has to be written down.
+    notes_at: Option<Instant>,
     commits: u64,
     is_large: bool,
+}
+
+/// The end of the writer, be it by a panic.
+struct End(Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.inbox.close();
+        if std::thread::panicking() {
+            self.0.fail("the writer panicked");
+        }
+        self.0.inbox.abandon();
+        // Whoever asked for a compaction in the last moment is told that the store is closed.
+        self.0.compactions.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.wake.everybody();
+    }
 }
 
 impl Writer {
     pub(crate) const fn new(shared: Arc<Shared>, newest: TaskId, incarnation: u64) -> Self {
         let number = incarnation << 40;
-        Self { shared, newest, number, commits: 0, is_large: false }
+        Self { shared, newest, number, notes_at: None, commits: 0, is_large: false }
     }
 
     /// Carries out what waits already, before anybody can claim or ask for more.
@@ -66,34 +87,42 @@ impl Writer {
     }
 
     pub(crate) fn run(mut self) {
-        let mut notes_at = None;
+        // However this thread ends, nobody waits for it in vain.
+        let _end = End(Arc::clone(&self.shared));
         loop {
+            let notes_at = self.notes_at;
             let delivery = self.shared.inbox.receive(OPERATIONS_MAX, BYTES_MAX, notes_at);
-            // Before the commit, so that a claim that asked for it finds its window full.
-            self.guarded(Self::refill);
-            match delivery {
-                Delivery::Operations(operations) => {
-                    self.guarded(|writer| writer.commit(operations));
-                    self.guarded(Self::refill);
-                }
-                Delivery::Time if self.has_duties() => {
-                    self.guarded(|writer| writer.commit(Vec::new()));
-                }
-                Delivery::Time => {}
-                Delivery::Closed => break,
+            if matches!(delivery, Delivery::Closed) {
+                break;
             }
-            self.compact();
-            notes_at = self.next_note();
+            self.guarded(|writer| writer.turn(delivery));
         }
-        // Whoever asked for a compaction in the last moment is told that the store is closed.
-        self.shared.compactions.lock().unwrap_or_else(PoisonError::into_inner).clear();
         if self.shared.check().is_ok() {
             self.guarded(Self::close);
         }
         if let Err(error) = self.shared.database.close() {
             self.shared.fail(&error.to_string());
         }
-        self.shared.wake.everybody();
+    }
+
+    /// Does what has come, and what there is to do by itself.
+    fn turn(&mut self, delivery: Delivery) -> Result<(), StoreError> {
+        // A failed store has nothing to look after; what comes is told of the failure.
+        self.notes_at = None;
+        self.shared.check()?;
+        // Before the commit, so that a claim that asked for it finds its window full.
+        self.refill()?;
+        match delivery {
+            Delivery::Operations(operations) => {
+                self.commit(operations)?;
+                self.refill()?;
+            }
+            Delivery::Time if self.has_duties() => self.commit(Vec::new())?,
+            Delivery::Time | Delivery::Closed => {}
+        }
+        self.compact();
+        self.notes_at = self.next_note();
+        Ok(())
     }
 
     /// Latches the store when something fails: what the medium holds is uncertain then.
@@ -214,7 +243,7 @@ impl Writer {
             let outcome = loop {
                 match self.shared.database.compact() {
                     Err(StoreError::Conflict) if began.elapsed() < COMPACT_WAIT_MAX => {
-                        std::thread::yield_now();
+                        std::thread::park_timeout(READERS_PAUSE);
                     }
                     outcome => break outcome,
                 }
@@ -251,7 +280,6 @@ impl Writer {
             let row = row.map(|row| QueueRow::decode(row.value())).transpose()?;
             let mut live = self.shared.live();
             live.set_row(queue, row.unwrap_or_default());
-            live.queue_mut(queue).arrivals += 1;
             let id = parse_id(&key)?;
             // A window that was refilled meanwhile knows it already, and may have given it away.
             if !live.running.contains_key(&id) {
@@ -290,8 +318,6 @@ impl Writer {
                 })
                 .collect();
             live.lanes.refill(lane, rows, bound);
-            // A claim that found the window empty has left what came now.
-            live.queue_mut(lane.queue).arrivals += 1;
         }
         self.shared.wake.work.notify_waiters();
         Ok(())

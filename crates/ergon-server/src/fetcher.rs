@@ -119,7 +119,7 @@ impl Fetcher {
                 sleep(pause).await;
             }
             let began = Instant::now();
-            let waited = shared.store.wait_for_work(queues, within);
+            let waited = shared.store.wait_for_work(queues, shared.registry.kinds(), within);
             if AssertUnwindSafe(waited).catch_unwind().await.is_err() {
                 tracing::error!("the store panicked while the server waited for work");
                 sleep(within).await;

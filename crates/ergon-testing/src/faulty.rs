@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use ergon_core::{
-    Applied, ClaimedTask, Command, Count, NewTask, Now, Outcome, Page, QueueName, Selection, Store,
+    Applied, ClaimedTask, Command, Count, NewTask, KindName, Now, Outcome, Page, QueueName, Selection, Store,
     StoreError, TaskFilter, TaskId, TaskPage, TaskRecord, Verdict,
     store::{
         Beat, BeatReply, Capabilities, ClaimRequest, Control, Dispatch, Enqueue, Inserted, Inspect,
@@ -201,10 +201,10 @@ impl Dispatch for Faulty {
         self.run(Operation::Beat, self.store.beat(beat)).await
     }
 
-    async fn wait_for_work(&self, queues: &[QueueName], within: Duration) {
+    async fn wait_for_work(&self, queues: &[QueueName], kinds: &[KindName], within: Duration) {
         match self.begin(Operation::WaitForWork).await {
             Fault::Before => {}
-            Fault::None | Fault::After => self.store.wait_for_work(queues, within).await,
+            Fault::None | Fault::After => self.store.wait_for_work(queues, kinds, within).await,
         }
     }
 }
@@ -322,9 +322,9 @@ mod tests {
         let faulty = Faulty::new(MemoryStore::new());
         let start = tokio::time::Instant::now();
         faulty.fail_before(Operation::WaitForWork, 1);
-        faulty.wait_for_work(&[QueueName::default()], Duration::from_secs(5)).await;
+        faulty.wait_for_work(&[QueueName::default()], &[], Duration::from_secs(5)).await;
         assert!(start.elapsed().is_zero());
-        faulty.wait_for_work(&[QueueName::default()], Duration::from_secs(5)).await;
+        faulty.wait_for_work(&[QueueName::default()], &[], Duration::from_secs(5)).await;
         assert_eq!(start.elapsed(), Duration::from_secs(5));
     }
 

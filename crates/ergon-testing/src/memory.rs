@@ -36,9 +36,6 @@ mod maintain;
 ///   is finished or pruned before; only [`Command::Delete`](ergon_core::Command::Delete) frees it
 ///   earlier.
 /// * Sweeps take the earliest first: by end of lease, or of retention, then by id.
-/// * [`wait_for_work`](ergon_core::store::Dispatch::wait_for_work) ends at once when a task is due
-///   that no claim has looked at, so that nothing is missed between a claim and the wait. What a
-///   claim left because it handles other kinds does not end the waits after it.
 /// * An invalid lease or limit is refused before an empty request is answered.
 ///
 /// Cheap to clone; clones share one store. Nothing is durable. A call takes time in proportion to
@@ -188,8 +185,6 @@ struct Model {
     queues: BTreeMap<QueueName, Queue>,
     /// The token of the newest claim.
     newest_token: u64,
-    /// How many changes there were.
-    changes: u64,
 }
 
 #[derive(Debug)]
@@ -199,8 +194,6 @@ struct Entry {
     progress: Progress,
     /// Whose claim it is and how long it lives; there is one exactly while the task is running.
     lease: Option<Lease>,
-    /// The number of its last change.
-    changed: u64,
 }
 
 impl Entry {
@@ -231,16 +224,6 @@ struct Holder {
 #[derive(Debug, Default)]
 struct Queue {
     is_paused: bool,
-    /// What the last claim that left nothing behind has seen.
-    seen: Option<Seen>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    /// Every change up to this number.
-    changes: u64,
-    /// Every task due by this instant.
-    at: Timestamp,
 }
 
 impl Model {
@@ -250,8 +233,6 @@ impl Model {
     fn change<R>(&mut self, id: TaskId, change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
         let entry = self.tasks.get_mut(&id)?;
         let answer = change(entry);
-        self.changes += 1;
-        entry.changed = self.changes;
         if entry.progress.phase != Phase::Running {
             entry.lease = None;
         }
@@ -313,20 +294,15 @@ impl Model {
         self.queues.get(queue).is_some_and(|queue| queue.is_paused)
     }
 
-    /// When a task of these queues comes due that no claim has seen there; in the past when there
-    /// is one.
-    fn next_news(&self, queues: &[QueueName]) -> Option<Timestamp> {
-        let waiting = self.tasks.values().filter(|entry| {
-            entry.progress.phase == Phase::Waiting && queues.contains(&entry.spec.queue)
+    /// When a task of these kinds comes due in these queues; in the past when one is.
+    fn next_due(&self, queues: &[QueueName], kinds: &[KindName]) -> Option<Timestamp> {
+        let waiting = self.tasks.values().filter(|Entry { spec, progress, .. }| {
+            progress.phase == Phase::Waiting
+                && queues.contains(&spec.queue)
+                && kinds.contains(&spec.kind)
+                && !self.is_paused(&spec.queue)
         });
-        let news = waiting.filter(|entry| match self.queues.get(&entry.spec.queue) {
-            Some(queue) if queue.is_paused => false,
-            Some(Queue { seen: Some(seen), .. }) => {
-                entry.changed > seen.changes || entry.progress.run_at > seen.at
-            }
-            Some(_) | None => true,
-        });
-        news.map(|entry| entry.progress.run_at).min()
+        waiting.map(|entry| entry.progress.run_at).min()
     }
 }
 

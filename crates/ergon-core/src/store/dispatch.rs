@@ -179,9 +179,10 @@ pub trait Dispatch: Send + Sync {
     /// As [`claim`](Self::claim).
     async fn beat(&self, beat: &Beat) -> Result<BeatReply, StoreError>;
 
-    /// Waits until one of these queues may have a due task, or `within` has passed.
+    /// Waits until a task of these kinds is due in one of these queues, or `within` has passed; at
+    /// once when there is one already. Paused queues do not count.
     ///
-    /// A hint: it may return for nothing, and a task may be due without it. A due task that was
-    /// there when the call began is not waited for: claim first, then wait.
-    async fn wait_for_work(&self, queues: &[QueueName], within: Duration);
+    /// A hint: it may return for nothing, and a task may be due without it, so that whoever waits
+    /// looks again from time to time.
+    async fn wait_for_work(&self, queues: &[QueueName], kinds: &[KindName], within: Duration);
 }

@@ -58,7 +58,7 @@ impl Dispatch for Miscounting {
         Err(StoreError::Closed)
     }
 
-    async fn wait_for_work(&self, _: &[QueueName], _: Duration) {}
+    async fn wait_for_work(&self, _: &[QueueName], _: &[KindName], _: Duration) {}
 }
 
 #[async_trait::async_trait]

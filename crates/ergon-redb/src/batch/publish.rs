@@ -41,11 +41,7 @@ impl Effects {
         let mut notices = Notices::default();
         live.names.mark_saved(self.saved_names);
         for (number, row) in self.queues {
-            let queue = live.queue_mut(number);
-            if queue.row.is_paused && !row.is_paused {
-                queue.arrivals += 1;
-                notices.has_work = true;
-            }
+            notices.has_work |= live.queue(number).row.is_paused && !row.is_paused;
             live.set_row(number, row);
         }
         for (id, task) in self.touched {
@@ -70,7 +66,6 @@ impl Effects {
                     live.end(id);
                     if let Some(ready) = ready {
                         live.lanes.insert(ready);
-                        live.queue_mut(ready.lane.queue).arrivals += 1;
                         notices.has_work = true;
                     }
                 }

@@ -101,9 +101,7 @@ fn take(
     for wanted in &request.queues {
         let Some(number) = live.names.queue_number(&wanted.queue) else { continue };
         known.queues.push((number, wanted.queue.clone()));
-        let queue = live.queue_mut(number);
-        queue.arrivals_seen = queue.arrivals;
-        if queue.row.is_paused {
+        if live.queue(number).row.is_paused || live.is_closed {
             continue;
         }
         let room = std::cmp::min(wanted.slots, request.limit - taken.len());

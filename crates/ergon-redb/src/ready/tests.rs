@@ -32,7 +32,8 @@ fn tasks_are_taken_by_priority_then_due_time_then_id() {
     }
     assert_eq!(take(&mut lanes, &[1, 2], 10, 100).0, [12, 11, 9, 10, 13]);
     assert_eq!(take(&mut lanes, &[1, 2, 3], 99, 100).0, [15]);
-    assert_eq!(lanes.next_due_after(QUEUE, 99), Some(100));
+    assert_eq!(lanes.next_due(QUEUE, &BTreeSet::from([1, 2, 3])), Some(100));
+    assert_eq!(lanes.next_due(QUEUE, &BTreeSet::from([2, 3])), None);
     assert_eq!(take(&mut lanes, &[1], 100, 100).0, [14]);
     assert!(lanes.windows.is_empty());
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use ergon_core::{
-    ClaimedTask, Command, Conclusion, Rng, Selection, StateSet, TaskId, Token, UniqueKey,
+    ClaimedTask, Command, Conclusion, Selection, StateSet, TaskId, Token, UniqueKey,
     UniqueScope, Verdict,
     store::{Dispatch, Inserted, QueueChange},
 };
@@ -174,8 +174,8 @@ impl Caller {
 async fn at_random(seed: u64) {
     let store = RedbStore::in_memory().unwrap();
     let h = Harness::new(store.clone());
-    let seen = Arc::new(Mutex::new(Seen::default()));
-    seen.lock().unwrap().ids.extend(h.create(&h.tasks(TASKS)).await);
+    let ids = h.create(&h.tasks(TASKS)).await.into_iter().collect();
+    let seen = Arc::new(Mutex::new(Seen { ids, ..Seen::default() }));
     let mut callers = JoinSet::new();
     let instant = Arc::new(AtomicU64::new(0));
     for number in 0..CALLERS {
@@ -187,7 +187,7 @@ async fn at_random(seed: u64) {
     callers.join_all().await;
     check(&store).await;
     h.check_counters().await;
-    let seen = seen.lock().unwrap();
+    let seen = std::mem::take(&mut *seen.lock().unwrap());
     assert!(seen.claims.len() > 200, "{} claims", seen.claims.len());
     assert!(seen.applied.values().all(|&times| times == 1), "seed {seed}: {:?}", seen.applied);
     let mut tokens = BTreeSet::new();
@@ -198,9 +198,7 @@ async fn at_random(seed: u64) {
         assert!(earlier.map(|claim| claim.1).all(|it| it < token), "seed {seed}: {id}");
         assert!(later.map(|claim| claim.1).all(|it| it > token), "seed {seed}: {id}");
     }
-    let created = seen.created.clone();
-    drop(seen);
-    for (number, ids) in created {
+    for (number, ids) in seen.created {
         // One that was finished and retried by order runs without the key.
         let again = h.task_with(|task| task.spec.unique = Some(Caller::key(number)));
         if let [Inserted::Duplicate { of }] = h.insert(&[again]).await[..] {
@@ -291,7 +289,10 @@ async fn a_claim_that_is_dropped_claims_nothing() {
         assert!(claimed.iter().all(|task| task.token > newest), "round {round}");
         newest = claimed.iter().map(|task| task.token).max().unwrap();
         for task in &claimed {
-            assert_eq!((task.attempt, h.finish(task, Conclusion::Release).await), (1, Verdict::Applied));
+            assert_eq!(
+                (task.attempt, h.finish(task, Conclusion::Release).await),
+                (1, Verdict::Applied)
+            );
         }
     }
     assert!(dropped > 50, "{dropped} claims were dropped");

@@ -152,7 +152,7 @@ async fn whoever_waits_for_a_commit_that_fails_is_told() {
         callers.spawn(async move { h.try_insert(&h.tasks(1)).await.err() });
     }
     let queues = [queue("q")];
-    let idle = tokio::time::timeout(PATIENCE, store.wait_for_work(&queues, LONG));
+    let idle = tokio::time::timeout(PATIENCE, store.wait_for_work(&queues, &[], LONG));
     let (idle, ()) = tokio::join!(idle, async {
         tokio::task::yield_now().await;
         medium.until_blocked();

@@ -75,7 +75,8 @@ async fn a_path_that_cannot_be_a_file_is_refused() {
 async fn options_out_of_range_are_refused_before_anything_is_done() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tasks.redb");
-    let bad: [(&str, fn(RedbOptions) -> RedbOptions); 3] = [
+    type Change = fn(RedbOptions) -> RedbOptions;
+    let bad: [(&str, Change); 3] = [
         ("cache_bytes", |options| options.cache_bytes((1 << 20) - 1)),
         ("window_tasks", |options| options.window_tasks(1_023)),
         ("deaths_max", |options| options.deaths_max(0)),
@@ -299,7 +300,9 @@ async fn compacting_gives_space_back_and_keeps_everything() {
     let big = |task: &mut ergon_core::NewTask| task.spec.payload = vec![7; 20_000].into();
     let tasks: Vec<_> = (0..300).map(|_| rig.h.task_with(big)).collect();
     let ids = rig.h.create(&tasks).await;
-    rig.h.apply_to(ergon_core::Selection::Ids(ids[10..].to_vec()), ergon_core::Command::Delete).await;
+    rig.h
+        .apply_to(ergon_core::Selection::Ids(ids[10..].to_vec()), ergon_core::Command::Delete)
+        .await;
     let before = rig.h.projection().await;
     assert_eq!(before.tasks.len(), 10);
     let size = || fs::metadata(&rig.path).unwrap().len();

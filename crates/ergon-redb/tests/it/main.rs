@@ -1,5 +1,17 @@
 //! The embedded store against the laws, the reference store, crashes and bad files.
 #![cfg(test)]
 
+mod concurrency;
+mod fault;
+mod file;
+mod medium;
 mod model;
+mod power;
+mod quarantine;
+mod race;
+mod reopen;
+mod rig;
 mod suite;
+mod transaction;
+mod window;
+mod workload;

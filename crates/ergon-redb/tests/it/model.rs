@@ -1,7 +1,10 @@
 //! The same random operations on this store and on the reference store.
 
 use ergon_redb::RedbStore;
-use ergon_testing::{harness::Harness, model::{CASES_DEFAULT, OPS_DEFAULT, model_test}};
+use ergon_testing::{
+    harness::Harness,
+    model::{CASES_DEFAULT, OPS_DEFAULT, model_test},
+};
 
 async fn in_memory() -> Harness {
     Harness::new(RedbStore::in_memory().expect("a store in memory opens"))

@@ -2,7 +2,7 @@
 
 use ergon_core::{
     Command, CommandVerdict, State, Verdict,
-    store::{Beat, Control, Dispatch, Enqueue, Inserted},
+    store::{Beat, Control, Enqueue, Inserted},
 };
 use ergon_redb::RedbStore;
 use ergon_testing::harness::{Harness, SERVER, complete, held, queue};

@@ -11,8 +11,8 @@ use ergon_redb::{RedbOptions, RedbStore};
 use ergon_testing::{
     VirtualClock,
     harness::{
-        DAY, HOUR, Harness, MINUTE, SECOND, cancel_command, claimed_ids, complete, fail,
-        queue, retry, tag, unique,
+        DAY, HOUR, Harness, MINUTE, SECOND, cancel_command, claimed_ids, complete, fail, queue,
+        retry, tag, unique,
     },
 };
 
@@ -187,7 +187,10 @@ async fn after_a_kill_what_ran_is_ready_and_its_death_is_counted_once_it_was_wri
         let medium = Medium::new(medium.image());
         let next = OnMedium::open(&medium, options()).await;
         let h = on(&h, &next.store);
-        assert_eq!((h.state(ids[0]).await, crash_count(&h, ids[0]).await), (Some(State::Pending), 1));
+        assert_eq!(
+            (h.state(ids[0]).await, crash_count(&h, ids[0]).await),
+            (Some(State::Pending), 1)
+        );
         assert_eq!(crash_count(&h, ids[1]).await, 0, "round {deaths}");
         crate::rig::check(&next.store).await;
     }
@@ -295,11 +298,12 @@ async fn orphans_are_taken_back_before_anybody_can_claim_them() {
         for id in ids.iter().step_by(10) {
             assert_eq!(rig.h.apply(*id, Command::Retry).await, CommandVerdict::Applied);
         }
-        rig.h.apply_to(
-            ergon_core::Selection::Matching { filter: TaskFilter::all(), limit: LEN },
-            Command::SetPriority { priority: 0 },
-        )
-        .await;
+        rig.h
+            .apply_to(
+                ergon_core::Selection::Matching { filter: TaskFilter::all(), limit: LEN },
+                Command::SetPriority { priority: 0 },
+            )
+            .await;
         rig.check().await;
         // Due in the order of their ids again.
         let at = rig.h.instant();

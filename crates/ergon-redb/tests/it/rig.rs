@@ -114,15 +114,10 @@ impl OnMedium {
         Self::try_open(medium, options).await.unwrap()
     }
 
-    pub(crate) async fn try_open(
-        medium: &Medium,
-        options: RedbOptions,
-    ) -> Result<Self, OpenError> {
+    pub(crate) async fn try_open(medium: &Medium, options: RedbOptions) -> Result<Self, OpenError> {
         let database = Database::builder().create_with_backend(medium.clone());
-        let database = database.map_err(|error| OpenError::Io {
-            path: PathBuf::new(),
-            source: error.into(),
-        })?;
+        let database = database
+            .map_err(|error| OpenError::Io { path: PathBuf::new(), source: error.into() })?;
         let database = Arc::new(database);
         let made = medium.len();
         let store = options.with_database(Arc::clone(&database)).await?;

@@ -10,7 +10,7 @@ use ergon_core::{
 use ergon_redb::{EnqueueInTransaction, RedbOptions, RedbStore};
 use ergon_testing::{
     VirtualClock,
-    harness::{Harness, KIND, claimed_ids, complete, queue},
+    harness::{Harness, KIND, claimed_ids, complete, kind, queue},
 };
 use redb::{
     Database, ReadableDatabase, ReadableTableMetadata, TableDefinition, WriteTransaction,
@@ -217,8 +217,9 @@ async fn a_commit_wakes_those_who_wait_for_work() {
     const LONG: Duration = Duration::from_secs(3_600);
     let app = App::new().await;
     assert!(app.claim(1).await.is_empty());
-    let queues = [queue("default")];
-    let wait = tokio::time::timeout(crate::medium::PATIENCE, app.store.wait_for_work(&queues, LONG));
+    let (queues, kinds) = ([queue("default")], [kind(KIND)]);
+    let wait =
+        tokio::time::timeout(crate::medium::PATIENCE, app.store.wait_for_work(&queues, &kinds, LONG));
     let (woken, id) = tokio::join!(wait, async {
         tokio::task::yield_now().await;
         let transaction = app.begin(1);

@@ -1,6 +1,6 @@
 //! More tasks than the window in memory holds: every one is claimed, and in order.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{cmp::Reverse, collections::{BTreeMap, BTreeSet}};
 
 use ergon_core::{Command, CommandVerdict, NewTask, RunAt, Selection, TaskId};
 use ergon_redb::RedbOptions;
@@ -19,13 +19,14 @@ fn small_window(options: RedbOptions) -> RedbOptions {
 const KINDS: [&str; 3] = ["work", "other", "third"];
 const QUEUES: [&str; 2] = ["default", "second"];
 
-/// What is to be claimed from a queue, in order.
-type Expected = BTreeMap<(Reverse<i16>, i64, TaskId), ()>;
+/// Where a task stands in its queue: by priority, due time and id.
+type Place = (Reverse<i16>, i64, TaskId);
 
 struct Backlog {
     rng: SeededRng,
-    queues: [Expected; 2],
-    places: BTreeMap<TaskId, (usize, (Reverse<i16>, i64, TaskId))>,
+    /// What is to be claimed from each queue, in order.
+    queues: [BTreeSet<Place>; 2],
+    places: BTreeMap<TaskId, (usize, Place)>,
 }
 
 impl Backlog {
@@ -52,7 +53,7 @@ impl Backlog {
         });
         let micros = ergon_core::time::to_micros(h.instant()) - late;
         let place = (Reverse(task.priority), micros, task.id);
-        self.queues[at].insert(place, ());
+        self.queues[at].insert(place);
         self.places.insert(task.id, (at, place));
         task
     }
@@ -82,7 +83,7 @@ impl Backlog {
             if let Some((at, place)) = self.places.get_mut(&id) {
                 self.queues[*at].remove(place);
                 place.0 = Reverse(priority);
-                self.queues[*at].insert(*place, ());
+                self.queues[*at].insert(*place);
             }
         }
     }
@@ -100,7 +101,7 @@ impl Backlog {
         // A claim may answer fewer while it refills its window, but never none of many.
         assert!(!claimed.is_empty() || self.queues[at].is_empty());
         for task in &claimed {
-            let (place, ()) = self.queues[at].pop_first().expect("no more than was enqueued");
+            let place = self.queues[at].pop_first().expect("no more than was enqueued");
             assert_eq!(task.id, place.2, "the first in line comes first");
             self.places.remove(&task.id);
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ergon_core::{
-    ClaimedTask, Command, CommandVerdict, Conclusion, NewTask, Now, Outcome, Rng, RunAt, Selection,
+    ClaimedTask, Command, CommandVerdict, Conclusion, NewTask, Now, Outcome, RunAt, Selection,
     State, StateSet, StoreError, TaskId, UniqueScope, Verdict,
     store::{Control, Dispatch, Enqueue, Inserted},
 };
@@ -62,7 +62,9 @@ impl Step {
                 let outcomes: Vec<_> = outcomes.into_iter().map(|(outcome, _)| outcome).collect();
                 let verdicts = store.finish(&outcomes, now).await?;
                 let ended = outcomes.iter().zip(attempts).zip(verdicts);
-                Ok(ended.filter_map(|((outcome, n), verdict)| fact_of(outcome, n, verdict)).collect())
+                Ok(ended
+                    .filter_map(|((outcome, n), verdict)| fact_of(outcome, n, verdict))
+                    .collect())
             }
             Self::Apply(id, command) => {
                 let applied = store.apply(&Selection::Ids(vec![id]), &command, now).await?;
@@ -209,7 +211,13 @@ impl Ledger {
     }
 
     /// Fails unless a store holds what was acknowledged within so many changes to the medium.
-    pub(crate) async fn audit(&self, store: &RedbStore, h: &Harness, changes: usize, context: &str) {
+    pub(crate) async fn audit(
+        &self,
+        store: &RedbStore,
+        h: &Harness,
+        changes: usize,
+        context: &str,
+    ) {
         let found = store.check().await.unwrap();
         assert!(found.problems.is_empty(), "{context}: {:?}", found.problems);
         let tasks = h.projection().await.tasks;
@@ -246,7 +254,9 @@ impl Ledger {
             assert!(there == 0 || there == kept.len(), "{context}: half of a batch");
         }
         let is_finished = |state| StateSet::TERMINAL.contains(state);
-        let early = tasks.values().find(|task| is_finished(task.state) && task.progress.finished_at.is_none());
+        let early = tasks
+            .values()
+            .find(|task| is_finished(task.state) && task.progress.finished_at.is_none());
         assert!(early.is_none(), "{context}: {early:?}");
     }
 }

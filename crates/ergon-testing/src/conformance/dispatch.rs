@@ -277,26 +277,31 @@ pub async fn a_deadline_is_left_to_the_server(h: Harness) {
 }
 
 pub async fn waiting_for_work_ends_when_a_task_comes(h: Harness) {
-    let store = h.store.clone();
+    let (store, kind) = (h.store.clone(), h.task().spec.kind);
     let mut waiting = tokio::task::JoinSet::new();
-    waiting.spawn(async move { store.wait_for_work(&[queue("default")], MINUTE * 10).await });
-    // A task that came before the wait began does not end it: so one comes again and again.
-    for _ in 0..100 {
-        h.insert_one(h.task()).await;
-        let woken =
-            tokio::time::timeout(std::time::Duration::from_millis(200), waiting.join_next());
-        if let Ok(Some(joined)) = woken.await {
-            joined.unwrap();
-            return;
-        }
-    }
-    panic!("the wait did not end");
+    waiting.spawn(async move {
+        store.wait_for_work(&[queue("default")], &[kind], MINUTE * 10).await;
+    });
+    tokio::task::yield_now().await;
+    h.insert_one(h.task()).await;
+    waiting.join_next().await.unwrap().unwrap();
+}
+
+pub async fn waiting_for_work_ends_at_once_when_there_is_some(h: Harness) {
+    h.insert_one(h.task()).await;
+    // A claim for other kinds does not make it seen.
+    let mut request = h.request(10);
+    request.kinds = [kind("other")].into();
+    assert_eq!(h.claim_by(&request).await, []);
+    h.store.wait_for_work(&[queue("default")], &[h.task().spec.kind], MINUTE * 10).await;
 }
 
 pub async fn waiting_for_work_ends_with_its_time(h: Harness) {
     let names = [queue("default"), queue("other")];
-    h.store.wait_for_work(&names, std::time::Duration::from_millis(5)).await;
-    h.store.wait_for_work(&[], std::time::Duration::from_millis(5)).await;
+    let kinds = [h.task().spec.kind];
+    h.store.wait_for_work(&names, &kinds, std::time::Duration::from_millis(5)).await;
+    h.store.wait_for_work(&[], &kinds, std::time::Duration::from_millis(5)).await;
+    h.store.wait_for_work(&names, &[], std::time::Duration::from_millis(5)).await;
 }
 
 fn of_queue(h: &Harness, name: &str, len: usize) -> Vec<NewTask> {

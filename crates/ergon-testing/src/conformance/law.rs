@@ -197,7 +197,7 @@ pub async fn dropped_reads_and_waits_leave_nothing_behind(h: Harness) {
     for polls in POLLS {
         abandon(polls, h.projection()).await;
         abandon(polls, h.count(&filter)).await;
-        abandon(polls, h.store.wait_for_work(&names, HOUR)).await;
+        abandon(polls, h.store.wait_for_work(&names, &[], HOUR)).await;
         abandon(polls, h.store.wait_for_finish(id, HOUR)).await;
     }
     h.claim_and_conclude(id, Conclusion::Release).await;

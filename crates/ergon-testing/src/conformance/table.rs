@@ -57,6 +57,7 @@ macro_rules! for_each_case {
                 thousands_are_claimed_at_once,
                 the_attempt_of_a_claim_counts_from_one,
                 a_deadline_is_left_to_the_server,
+                waiting_for_work_ends_at_once_when_there_is_some,
                 waiting_for_work_ends_when_a_task_comes,
                 waiting_for_work_ends_with_its_time,
             }

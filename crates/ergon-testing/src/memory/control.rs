@@ -42,8 +42,6 @@ impl Control for MemoryStore {
             let queue = model.queues.entry(queue.clone()).or_default();
             if let Some(is_paused) = change.paused {
                 queue.is_paused = is_paused;
-                // A queue that is resumed is news as a whole.
-                queue.seen = None;
             }
         });
         Ok(())

@@ -4,7 +4,7 @@ use std::{cmp::min, pin::pin, time::Duration};
 
 use async_trait::async_trait;
 use ergon_core::{
-    ClaimedTask, Limits, Now, Outcome, Phase, QueueName, Rejection, Retention, StoreError, TaskId,
+    ClaimedTask, KindName, Limits, Now, Outcome, Phase, QueueName, Rejection, Retention, StoreError, TaskId,
     Verdict,
     outcome::check_batch,
     store::{Beat, BeatReply, ClaimRequest, Dispatch, QueueSlots},
@@ -14,7 +14,7 @@ use ergon_core::{
 use jiff::Timestamp;
 use tokio::time::timeout;
 
-use super::{Entry, Lease, MemoryStore, Model, Seen, between};
+use super::{Entry, Lease, MemoryStore, Model, between};
 
 #[async_trait]
 impl Dispatch for MemoryStore {
@@ -42,14 +42,14 @@ impl Dispatch for MemoryStore {
         Ok(self.write(|model| model.beat(beat, now)))
     }
 
-    async fn wait_for_work(&self, queues: &[QueueName], within: Duration) {
+    async fn wait_for_work(&self, queues: &[QueueName], kinds: &[KindName], within: Duration) {
         let news = async {
             loop {
                 let mut changed = pin!(self.shared.changed.notified());
                 // From here on no change is missed; only then may be looked.
                 changed.as_mut().enable();
                 let now = self.shared.clock.now();
-                let next = self.read().next_news(queues);
+                let next = self.read().next_due(queues, kinds);
                 match next {
                     Some(due) if due <= now => return,
                     // Whether it is a change or the time, the next look tells.
@@ -74,18 +74,8 @@ impl Model {
                 self.claim(id, lease, now);
                 claimed.extend(self.tasks.get(&id).map(|entry| entry.claimed(id, now)));
             }
-            if due.len() <= room {
-                self.set_seen(queue, now);
-            }
         }
         claimed
-    }
-
-    /// Remembers that a server took everything that it could from a queue.
-    fn set_seen(&mut self, queue: &QueueName, now: Timestamp) {
-        if let Some(queue) = self.queues.get_mut(queue) {
-            queue.seen = Some(Seen { changes: self.changes, at: now });
-        }
     }
 
     fn finish(

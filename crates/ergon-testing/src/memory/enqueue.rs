@@ -35,14 +35,12 @@ impl Model {
             };
         }
         self.queues.entry(task.spec.queue.clone()).or_default();
-        self.changes += 1;
         let run_at = task.run_at.resolve(now);
         let entry = Entry {
             spec: task.spec.clone(),
             created_at: now,
             progress: Progress::fresh(task.priority, task.max_attempts, run_at),
             lease: None,
-            changed: self.changes,
         };
         self.tasks.insert(task.id, entry);
         Inserted::Created

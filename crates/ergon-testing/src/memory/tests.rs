@@ -218,7 +218,7 @@ fn waiting_store() -> MemoryStore {
 
 async fn wait_for_work(store: &MemoryStore, within: Duration) -> Duration {
     let start = Instant::now();
-    store.wait_for_work(&[QueueName::default()], within).await;
+    store.wait_for_work(&[QueueName::default()], &[kind()], within).await;
     start.elapsed()
 }
 
@@ -232,22 +232,20 @@ async fn wait_through<T>(store: &MemoryStore, change: impl AsyncFnOnce() -> T) -
 }
 
 #[tokio::test(start_paused = true)]
-async fn new_work_ends_a_wait_and_work_that_was_seen_does_not() {
+async fn work_ends_a_wait_and_work_for_others_does_not() {
     let store = waiting_store();
     insert(&store, &[task(1)]).await;
     assert_eq!(wait_for_work(&store, SECOND).await, Duration::ZERO);
-    // A server of another kind looks, finds nothing for itself, and waits in peace.
-    let other = KindName::new("other").unwrap();
-    let slots = QueueSlots { queue: QueueName::default(), slots: 1 };
-    store.claim(&ClaimRequest::new(SERVER, [other], [slots])).await.unwrap();
-    assert_eq!(wait_for_work(&store, SECOND).await, SECOND);
-    assert_eq!(wait_through(&store, async || insert(&store, &[task(2)]).await).await, SECOND * 5);
-    // A claim that leaves something behind has not seen everything.
-    assert_eq!(claim(&store, 1).await.len(), 1);
-    assert_eq!(wait_for_work(&store, SECOND).await, Duration::ZERO);
+    // A server of another kind, or of another queue, waits in peace.
+    let start = Instant::now();
+    let (own, other) = (QueueName::default(), QueueName::new("other").unwrap());
+    store.wait_for_work(&[own], &[KindName::new("other").unwrap()], SECOND).await;
+    store.wait_for_work(&[other], &[kind()], SECOND).await;
+    assert_eq!(start.elapsed(), SECOND * 2);
     assert_eq!(claim(&store, 2).await.len(), 1);
     assert_eq!(wait_for_work(&store, Duration::ZERO).await, Duration::ZERO);
     assert_eq!(wait_for_work(&store, SECOND).await, SECOND);
+    assert_eq!(wait_through(&store, async || insert(&store, &[task(2)]).await).await, SECOND * 5);
 }
 
 #[tokio::test(start_paused = true)]

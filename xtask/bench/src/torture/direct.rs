@@ -41,7 +41,7 @@ impl Worker {
             let claimed = self.store.claim(&request).await?;
             ensure!(claimed.len() <= slots, "{} tasks for {slots} slots", claimed.len());
             if claimed.is_empty() {
-                self.store.wait_for_work(std::slice::from_ref(&queue), WAIT).await;
+                self.store.wait_for_work(std::slice::from_ref(&queue), &kinds, WAIT).await;
             } else {
                 self.handle(&claimed).await?;
             }
