@@ -5,6 +5,7 @@ mod concurrency;
 mod fault;
 mod file;
 mod medium;
+mod misuse;
 mod model;
 mod power;
 mod quarantine;
