@@ -28,10 +28,7 @@ impl Handle {
         self.with(|database| database.begin_write().map_err(backend))
     }
 
-    fn with<T>(
-        &self,
-        f: impl FnOnce(&Database) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+    fn with<T>(&self, f: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
         match self {
             Self::Owned { database, .. } => {
                 let database = database.read().unwrap_or_else(PoisonError::into_inner);

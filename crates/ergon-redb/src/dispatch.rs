@@ -5,7 +5,11 @@
 //! owner can be counted. In the first minute after a crash claims are written down before they are
 //! answered: a task that kills its owner at once is found out all the same.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration, time::Instant};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use ergon_core::{
@@ -81,7 +85,6 @@ impl Dispatch for RedbStore {
                     .iter()
                     .map(|outcome| conclude(batch, outcome))
                     .collect::<Result<Vec<_>, StoreError>>()
-                    
             })
             .await
     }

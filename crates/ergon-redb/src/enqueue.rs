@@ -67,10 +67,7 @@ impl Enqueue for RedbStore {
         let bytes = rows.iter().map(|row| row.body.len()).sum();
         shared
             .write(bytes, move |batch| {
-                rows.into_iter()
-                    .map(|row| add(batch, row))
-                    .collect::<Result<Vec<_>, _>>()
-                    
+                rows.into_iter().map(|row| add(batch, row)).collect::<Result<Vec<_>, _>>()
             })
             .await
     }

@@ -115,9 +115,7 @@ fn check_windows(
         drop(live);
         // It may have been finished while this check walked on; only what is still there counts.
         let is_known = is_known || !is_there(shared, lane, place)?;
-        found.expect(is_known, || {
-            format!("waiting task {id} is out of the reach of claims")
-        });
+        found.expect(is_known, || format!("waiting task {id} is out of the reach of claims"));
     }
     Ok(())
 }

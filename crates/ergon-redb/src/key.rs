@@ -94,10 +94,8 @@ pub(crate) fn parse_ready_key(key: &[u8; READY_KEY_LEN]) -> (Lane, Place) {
         inverse_priority: u16::from_be_bytes(part(key, 4)),
         kind: u32::from_be_bytes(part(key, 6)),
     };
-    let place = Place {
-        run_at: parse_instant_key(part(key, 10)),
-        id: u128::from_be_bytes(part(key, 18)),
-    };
+    let place =
+        Place { run_at: parse_instant_key(part(key, 10)), id: u128::from_be_bytes(part(key, 18)) };
     (lane, place)
 }
 

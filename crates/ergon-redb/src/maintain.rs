@@ -71,9 +71,7 @@ impl Maintain for RedbStore {
         let shared = self.shared();
         let now = to_micros(request.now.resolve(&*shared.clock));
         let limit = request.limit;
-        shared
-            .write(limit * 64, move |batch| prune(batch, limit, now))
-            .await
+        shared.write(limit * 64, move |batch| prune(batch, limit, now)).await
     }
 }
 
@@ -87,9 +85,7 @@ fn expired_claims(shared: &Shared, mode: Now, now: i64) -> Vec<Held> {
         .running
         .iter()
         .filter(|(_, claim)| claim.lease_until <= now)
-        .filter(|(_, claim)| {
-            mode != Now::Store || claim.renewed.elapsed() >= trusted(claim.lease)
-        })
+        .filter(|(_, claim)| mode != Now::Store || claim.renewed.elapsed() >= trusted(claim.lease))
         .map(|(&id, claim)| (claim.lease_until, Held { id, token: claim.token }))
         .collect();
     expired.sort_unstable();
@@ -157,11 +153,7 @@ struct Due {
 }
 
 /// Reads all rows of the next instant behind `from` that is due.
-fn next_due(
-    batch: &mut Batch<'_>,
-    from: &[u8; 16],
-    now: i64,
-) -> Result<Option<Due>, StoreError> {
+fn next_due(batch: &mut Batch<'_>, from: &[u8; 16], now: i64) -> Result<Option<Due>, StoreError> {
     let table = batch.tables().expiry()?;
     let mut due: Option<Due> = None;
     let range = (Bound::Excluded(from), Bound::Included(&expiry::key(now, u64::MAX)));
@@ -171,12 +163,8 @@ fn next_due(
         if due.as_ref().is_some_and(|due| due.at != at) {
             break;
         }
-        let due = due.get_or_insert(Due {
-            at,
-            tasks: Vec::new(),
-            keys: Vec::new(),
-            rows: Vec::new(),
-        });
+        let due =
+            due.get_or_insert(Due { at, tasks: Vec::new(), keys: Vec::new(), rows: Vec::new() });
         match Expiring::decode(record.value())? {
             Expiring::Tasks(ids) => due.tasks.extend(ids),
             Expiring::Keys(hashes) => due.keys.extend(hashes),
@@ -207,12 +195,7 @@ fn remove(batch: &mut Batch<'_>, id: TaskId) -> Result<(), StoreError> {
 }
 
 /// Removes the rows of an instant, but for the tasks that are left for the next sweep.
-fn take(
-    batch: &mut Batch<'_>,
-    due: &Due,
-    rest: &[TaskId],
-    now: i64,
-) -> Result<(), StoreError> {
+fn take(batch: &mut Batch<'_>, due: &Due, rest: &[TaskId], now: i64) -> Result<(), StoreError> {
     for hash in &due.keys {
         batch.expire_key(hash, now)?;
     }

@@ -81,8 +81,7 @@ pub(crate) fn file(options: &RedbOptions, path: &Path) -> Result<RedbStore, Open
         let io = |error| OpenError::Io { path: path.clone(), source: redb::Error::Io(error) };
         sync_directory(&path).map_err(io)?;
     }
-    let handle =
-        Handle::Owned { database: RwLock::new(Some(database)), path: Some(path.clone()) };
+    let handle = Handle::Owned { database: RwLock::new(Some(database)), path: Some(path.clone()) };
     start(options, handle, &path)
 }
 
@@ -151,9 +150,7 @@ fn describe(error: DatabaseError, path: &Path) -> OpenError {
         DatabaseError::Storage(StorageError::Corrupted(_)) | DatabaseError::UpgradeRequired(_) => {
             OpenError::Damaged { path, source: error.into() }
         }
-        DatabaseError::Storage(StorageError::Io(ref io))
-            if io.kind() == ErrorKind::InvalidData =>
-        {
+        DatabaseError::Storage(StorageError::Io(ref io)) if io.kind() == ErrorKind::InvalidData => {
             OpenError::Damaged { path, source: error.into() }
         }
         error => OpenError::Io { path, source: error.into() },
@@ -235,8 +232,7 @@ fn begin(
         }
         let incarnation = read(INCARNATION)?.unwrap_or(0) + 1;
         let is_crashed = incarnation > 1 && read(IS_CLEAN)? != Some(1);
-        let rows =
-            [(FORMAT_KEY, format), (INCARNATION, incarnation), (IS_CLEAN, 0)];
+        let rows = [(FORMAT_KEY, format), (INCARNATION, incarnation), (IS_CLEAN, 0)];
         for (key, value) in rows {
             meta.insert(key, value).map_err(|error| io(error.into()))?;
         }

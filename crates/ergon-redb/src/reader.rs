@@ -9,8 +9,7 @@ use std::{
 };
 
 use ergon_core::{
-    KindName, Phase, Progress, QueueName, StoreError, TaskId, TaskRecord, Token,
-    time::from_micros,
+    KindName, Phase, Progress, QueueName, StoreError, TaskId, TaskRecord, Token, time::from_micros,
     transition,
 };
 use jiff::Timestamp;

@@ -313,7 +313,6 @@ fn numbered<T: Copy>(all: &[T], number: u8) -> Result<T, StoreError> {
         .ok_or_else(|| corrupt(format!("unknown number {number} in a record")))
 }
 
-
 /// The jitter of an exponential policy, by its number.
 const JITTERS: [Jitter; 2] = [Jitter::Full, Jitter::None];
 

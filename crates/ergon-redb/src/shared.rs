@@ -13,12 +13,7 @@ use ergon_core::{Clock, Limits, Retention, StoreError};
 use tokio::sync::oneshot;
 
 use crate::{
-    batch::Batch,
-    database::Handle,
-    inbox::Inbox,
-    live::Live,
-    transaction::Adoption,
-    wake::Wake,
+    batch::Batch, database::Handle, inbox::Inbox, live::Live, transaction::Adoption, wake::Wake,
 };
 
 /// What the handles of a store and its writer share.

@@ -1,9 +1,9 @@
 //! The tables of the file; `FORMAT.md` draws their keys and values.
 
+use ergon_core::StoreError;
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use crate::{error::backend, key::READY_KEY_LEN};
-use ergon_core::StoreError;
 
 /// The format of the file, raised by every change that an older version would misread.
 pub(crate) const FORMAT: u32 = 1;

@@ -213,12 +213,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn write_expiry(
-        &mut self,
-        at: i64,
-        number: u64,
-        what: &Expiring,
-    ) -> Result<(), StoreError> {
+    fn write_expiry(&mut self, at: i64, number: u64, what: &Expiring) -> Result<(), StoreError> {
         let row = what.encode();
         let table = self.tables.expiry()?;
         table.insert(&expiry::key(at, number), row.as_slice()).map_err(backend)?;
@@ -310,8 +305,7 @@ where
         if rest.len() < CURSOR_RUN_MIN {
             break;
         }
-        let mut cursor =
-            table.lower_bound_mut(Bound::Included(key_of(first))).map_err(backend)?;
+        let mut cursor = table.lower_bound_mut(Bound::Included(key_of(first))).map_err(backend)?;
         let mut written = 0;
         for (key, value) in rest {
             match cursor.insert_before(key_of(key), value_of(value)) {

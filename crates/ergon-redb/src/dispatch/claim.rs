@@ -51,9 +51,8 @@ impl Drop for Claim {
         for &held in &self.held {
             let shared = Arc::clone(&self.shared);
             let now = shared.clock.now();
-            let given_back = self.shared.inbox.post(move |batch| {
-                super::give_back(batch, &shared, held, now)
-            });
+            let given_back =
+                self.shared.inbox.post(move |batch| super::give_back(batch, &shared, held, now));
             // A closed store gives everything back by itself.
             drop(given_back);
         }
@@ -63,8 +62,12 @@ impl Drop for Claim {
 /// Claims what the request asks for.
 pub(super) fn claim(shared: &Arc<Shared>, request: &ClaimRequest) -> Result<Claim, StoreError> {
     let now = request.now.resolve(&*shared.clock);
-    let mut claim =
-        Claim { shared: Arc::clone(shared), held: Vec::new(), tasks: Vec::new(), is_starved: false };
+    let mut claim = Claim {
+        shared: Arc::clone(shared),
+        held: Vec::new(),
+        tasks: Vec::new(),
+        is_starved: false,
+    };
     let (known, taken, is_starved) = take(shared, request, to_micros(now));
     claim.is_starved = is_starved;
     claim.held = taken.iter().map(|&(held, _)| held).collect();
@@ -83,11 +86,7 @@ pub(super) fn claim(shared: &Arc<Shared>, request: &ClaimRequest) -> Result<Clai
 }
 
 /// Takes tasks out of the windows: they are running from here on.
-fn take(
-    shared: &Shared,
-    request: &ClaimRequest,
-    now: i64,
-) -> (Known, Vec<(Held, Waiting)>, bool) {
+fn take(shared: &Shared, request: &ClaimRequest, now: i64) -> (Known, Vec<(Held, Waiting)>, bool) {
     let lease_until = to_micros(after(from_micros(now), request.lease));
     let instant = Instant::now();
     let mut live = shared.live();

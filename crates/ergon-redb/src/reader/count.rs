@@ -1,9 +1,7 @@
 //! Counts of what matches a filter.
 
 use ergon_core::{
-    Count, Order, Page, StoreError, TaskFilter,
-    filter::COUNT_SCAN_MAX,
-    time::to_micros,
+    Count, Order, Page, StoreError, TaskFilter, filter::COUNT_SCAN_MAX, time::to_micros,
 };
 use jiff::Timestamp;
 

@@ -281,11 +281,7 @@ fn open_ids(snapshot: &Snapshot, wanted: &Wanted<'_>) -> Result<Vec<TaskId>, Sto
 type Ids = Box<dyn Iterator<Item = Result<TaskId, StoreError>>>;
 
 /// Failed and cancelled tasks, in the order of the page.
-fn marked_ids(
-    snapshot: &Snapshot,
-    states: StateSet,
-    page: &Page,
-) -> Result<Merged, StoreError> {
+fn marked_ids(snapshot: &Snapshot, states: StateSet, page: &Page) -> Result<Merged, StoreError> {
     let marked = snapshot.marked()?;
     let phases = [(State::Failed, Phase::Failed), (State::Cancelled, Phase::Cancelled)];
     let mut sources = Vec::new();

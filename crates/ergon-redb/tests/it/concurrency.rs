@@ -12,8 +12,8 @@ use std::{
 };
 
 use ergon_core::{
-    ClaimedTask, Command, Conclusion, Selection, StateSet, TaskId, Token, UniqueKey,
-    UniqueScope, Verdict,
+    ClaimedTask, Command, Conclusion, Selection, StateSet, TaskId, Token, UniqueKey, UniqueScope,
+    Verdict,
     store::{Dispatch, Inserted, QueueChange},
 };
 use ergon_redb::RedbStore;

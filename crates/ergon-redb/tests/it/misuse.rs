@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ergon_core::{Client, EnqueueError, Now, StoreError, store::Dispatch as _, store::Inspect as _};
+use ergon_core::{
+    Client, EnqueueError, Now, StoreError,
+    store::{Dispatch as _, Inspect as _},
+};
 use ergon_redb::{EnqueueInTransaction as _, RedbStore};
 use ergon_testing::harness::{Harness, KIND, kind, queue};
 use redb::{Database, backends::InMemoryBackend};
@@ -24,9 +27,8 @@ async fn a_closed_store_of_a_shared_database_does_nothing_any_more() {
     assert!(is_closed(store.tasks(&[id], Now::Store).await.map(drop)));
     assert!(is_closed(store.wait_for_finish(id, Duration::MAX).await.map(drop)));
     let transaction = database.begin_write().unwrap();
-    let refused = Client::new(store.clone())
-        .enqueue_json(KIND, ())
-        .in_transaction(&store, &transaction);
+    let refused =
+        Client::new(store.clone()).enqueue_json(KIND, ()).in_transaction(&store, &transaction);
     assert!(matches!(refused, Err(EnqueueError::Store { source: StoreError::Closed })));
     drop(transaction);
     let again = RedbStore::with_database(database).await.unwrap();
@@ -38,9 +40,8 @@ async fn a_closed_store_of_a_shared_database_does_nothing_any_more() {
 async fn a_transaction_of_another_database_is_refused() {
     let store = RedbStore::in_memory().unwrap();
     let transaction = database().begin_write().unwrap();
-    let refused = Client::new(store.clone())
-        .enqueue_json(KIND, ())
-        .in_transaction(&store, &transaction);
+    let refused =
+        Client::new(store.clone()).enqueue_json(KIND, ()).in_transaction(&store, &transaction);
     let Err(EnqueueError::InvalidOptions { field, .. }) = refused else {
         unreachable!("a store with a file of its own shares no transaction");
     };

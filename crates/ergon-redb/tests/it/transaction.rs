@@ -218,8 +218,10 @@ async fn a_commit_wakes_those_who_wait_for_work() {
     let app = App::new().await;
     assert!(app.claim(1).await.is_empty());
     let (queues, kinds) = ([queue("default")], [kind(KIND)]);
-    let wait =
-        tokio::time::timeout(crate::medium::PATIENCE, app.store.wait_for_work(&queues, &kinds, LONG));
+    let wait = tokio::time::timeout(
+        crate::medium::PATIENCE,
+        app.store.wait_for_work(&queues, &kinds, LONG),
+    );
     let (woken, id) = tokio::join!(wait, async {
         tokio::task::yield_now().await;
         let transaction = app.begin(1);

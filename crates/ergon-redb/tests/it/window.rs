@@ -1,6 +1,9 @@
 //! More tasks than the window in memory holds: every one is claimed, and in order.
 
-use std::{cmp::Reverse, collections::{BTreeMap, BTreeSet}};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use ergon_core::{Command, CommandVerdict, NewTask, RunAt, Selection, TaskId};
 use ergon_redb::RedbOptions;
