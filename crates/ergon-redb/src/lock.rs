@@ -1,10 +1,10 @@
 //! Finds out which process holds a file.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::{fs, path::Path};
 
 /// The process that holds a lock on the file, as far as the system tells: ` by process 4711 (name)`.
 pub(crate) fn holder(path: &Path) -> Option<String> {
-    let inode = fs::metadata(path).ok()?.ino();
+    let inode = inode(path)?;
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let process = locks.lines().find_map(|line| process_of(line, inode))?;
     if process == std::process::id() {
@@ -12,6 +12,18 @@ pub(crate) fn holder(path: &Path) -> Option<String> {
     }
     let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
     Some(format!(" by process {process} ({})", name.trim()))
+}
+
+#[cfg(unix)]
+fn inode(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    Some(fs::metadata(path).ok()?.ino())
+}
+
+/// Other systems keep no table of locks to look at.
+#[cfg(not(unix))]
+fn inode(_path: &Path) -> Option<u64> {
+    None
 }
 
 /// Reads a line such as `1: FLOCK ADVISORY WRITE 4711 08:01:131 0 EOF`.

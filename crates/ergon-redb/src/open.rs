@@ -39,8 +39,9 @@ const FORMAT_KEY: &str = "format";
 const INCARNATION: &str = "incarnation";
 pub(crate) const IS_CLEAN: &str = "is_clean";
 
-/// Tasks that are read of each lane when a store is opened; more follow when they are wanted.
-const LANE_ROWS: usize = 1_024;
+/// Tasks that are read of each lane when a store is opened, however many lanes there are; the writer
+/// reads on as far as memory is given.
+const LANE_ROWS: usize = 64;
 
 /// A file smaller than this, and than what is repaired quickly, is read and verified as a whole when
 /// it is opened: at about 1 ms a MiB, measured.
@@ -196,8 +197,8 @@ fn start(options: &RedbOptions, database: Handle, path: &Path) -> Result<RedbSto
     if !orphans.is_empty() {
         let deaths_max = if found.is_crashed { options.deaths_max } else { u16::MAX };
         take_back(&shared, orphans, deaths_max)?;
-        writer.begin()?;
     }
+    writer.begin()?;
     let thread = std::thread::Builder::new()
         .name("ergon-redb".to_owned())
         .spawn(move || writer.run())

@@ -75,7 +75,7 @@ impl Writer {
         Self { shared, newest, number, notes_at: None, commits: 0, is_large: false }
     }
 
-    /// Carries out what waits already, before anybody can claim or ask for more.
+    /// Carries out what waits already and fills the windows, before anybody can claim or ask for more.
     pub(crate) fn begin(&mut self) -> Result<(), StoreError> {
         let now = Some(Instant::now());
         while let Delivery::Operations(operations) =
@@ -83,6 +83,7 @@ impl Writer {
         {
             self.guarded(|writer| writer.commit(operations));
         }
+        self.guarded(Self::refill);
         self.shared.check()
     }
 
