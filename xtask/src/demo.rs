@@ -1,6 +1,7 @@
 //! Runs the main example on real files.
 
 use std::{
+    ffi::OsString,
     path::{PathBuf, absolute},
     process::ExitCode,
 };
@@ -18,6 +19,9 @@ use crate::{
 pub(crate) struct Request {
     /// The directory whose files are summed; the `crates` folder of this repository by default
     directory: Option<PathBuf>,
+    /// Further arguments of the example, such as `--throttle-ms 5`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
 }
 
 /// Builds and runs the example; its exit code becomes ours.
@@ -29,5 +33,5 @@ pub(crate) fn run(request: &Request) -> Result<ExitCode> {
     };
     let mut command =
         cargo(["run", "--release", "-p", "ergon-examples", "--bin", "checksum", "--"]);
-    pass_through(command.arg(directory))
+    pass_through(command.arg(directory).args(&request.arguments))
 }

@@ -96,6 +96,10 @@ impl Client {
     }
 
     /// Enqueues a task of a kind that this program has no type for, as gateways and tools do.
+    ///
+    /// Nothing here knows whether a handler exists or can decode the payload: a task of a kind that
+    /// no server handles waits until one does, and one that its handler cannot decode is tried three
+    /// times, five minutes apart, so that a deploy under way can end, and then fails.
     #[must_use = "nothing is enqueued until the builder is awaited"]
     pub fn enqueue_json(
         &self,
@@ -119,7 +123,8 @@ impl Client {
         EnqueueMany::new(self, KindName::new(T::KIND), payloads, T::options())
     }
 
-    /// A handle of a task that was enqueued before, perhaps by another process.
+    /// A handle of a task that was enqueued before, perhaps by another process if the store can be
+    /// shared by several.
     #[must_use]
     pub fn handle<T: Task>(&self, id: TaskId) -> Handle<T::Output> {
         Handle::new(Arc::clone(&self.inner.store), id)

@@ -9,7 +9,8 @@ use crate::{filter::TaskFilter, id::TaskId, state::State};
 pub enum Command {
     /// Calls an unfinished task off. A waiting one is cancelled at once and never starts; a running
     /// one is [requested](CommandVerdict::Requested) to stop, and ends as cancelled unless an
-    /// outcome was applied before.
+    /// outcome was applied before. Its handler is told with the next beat of its server; what it
+    /// answers after the request, even a success, is not recorded.
     Cancel {
         /// Why, kept with the task's errors.
         reason: String,

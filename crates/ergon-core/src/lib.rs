@@ -6,6 +6,15 @@
 //! become which, and the roles of a store with their laws. It performs no I/O and depends on no
 //! runtime.
 //!
+//! # Using it
+//!
+//! 1. Define a task: a payload with `#[derive(Serialize, Deserialize, Task)]`; see [`trait@Task`].
+//! 2. Enqueue it with a [`Client`], choosing [options](TaskOptions) where the defaults do not fit.
+//! 3. Run it: register its handler with `ergon_server::Server`.
+//! 4. Await its result through the [`Handle`] that the enqueue answers.
+//! 5. Watch and steer with a [`Manager`]: list, cancel, retry, pause.
+//! 6. Test it with `ergon_testing`: a store in memory, and a server with a clock that the test turns.
+//!
 //! # Building a store
 //!
 //! Implement the five role traits of [`store`]; the rules they have to obey are pure functions in
@@ -35,6 +44,9 @@ pub mod unique;
 
 #[cfg(feature = "derive")]
 pub use ergon_macros::Task;
+
+/// An instant; see the crate `jiff` for all that can be done with it.
+pub use jiff::Timestamp;
 
 #[doc(inline)]
 pub use crate::{

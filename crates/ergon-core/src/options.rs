@@ -44,7 +44,7 @@ macro_rules! with_task_options {
             queue(queue: impl Into<String>) => |options| options.queue = Some(queue.into());
             /// Larger runs first. Default 0.
             priority(priority: i16) => |options| options.priority = Some(priority);
-            /// Attempts until the task fails, at least 1. Default 25, as in the original library.
+            /// Attempts until the task fails, at least 1. Default 25, as in ergon for Go.
             max_attempts(attempts: u16) => |options| options.max_attempts = Some(attempts);
             /// How long the task waits between attempts. Default exponential from 1 s to 1 h with
             /// full jitter.

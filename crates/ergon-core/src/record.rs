@@ -105,7 +105,7 @@ pub struct NewTask {
     pub spec: TaskSpec,
     /// Larger runs first. Default 0.
     pub priority: i16,
-    /// Attempts until it fails; at least 1. Default 25, as in the original library.
+    /// Attempts until it fails; at least 1. Default 25, as in ergon for Go.
     pub max_attempts: u16,
     /// When it is due.
     pub run_at: RunAt,

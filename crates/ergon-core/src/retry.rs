@@ -38,7 +38,7 @@ pub enum RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    /// Exponential from 1 s to 1 h, with full jitter: the original library's, plus the jitter.
+    /// Exponential from 1 s to 1 h, with full jitter: that of ergon for Go, plus the jitter.
     fn default() -> Self {
         Self::Exponential {
             base: Duration::from_secs(1),

@@ -29,7 +29,8 @@ use crate::{options::TaskOptions, text::error_chain};
 /// }
 /// ```
 ///
-/// Payload and output are kept as JSON. A change of the type has to read what was enqueued before:
+/// Payload and output are kept as JSON: what JSON cannot tell apart or hold, such as a float that is
+/// not a number, does not come back as it was. A change of the type has to read what was enqueued before:
 /// add fields with `#[serde(default)]`, or choose a new kind.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a task",
@@ -50,8 +51,21 @@ pub trait Task: Serialize + DeserializeOwned + Send + Sync + 'static {
 
 /// How an attempt ended, if not well.
 ///
-/// Any error becomes one by `?`, and means: try again after the backoff. The constructors say
-/// something else.
+/// Any type that implements [`std::error::Error`] becomes one by `?`, and means: try again after the
+/// backoff. Texts, boxed errors and `anyhow::Error` do by `.map_err(TaskError::retry)?`. The other
+/// constructors say something else.
+///
+/// ```
+/// # use ergon_core::TaskError;
+/// fn check(age: &str) -> Result<u8, TaskError> {
+///     let age = age.parse::<u8>()?; // tried again
+///     if age == 0 {
+///         return Err(TaskError::cancel("not born yet")); // not tried again
+///     }
+///     Err("the register is closed").map_err(TaskError::retry)? // tried again
+/// }
+/// # assert!(check("7").is_err());
+/// ```
 ///
 /// ```
 /// use std::time::Duration;

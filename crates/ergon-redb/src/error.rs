@@ -1,6 +1,6 @@
 //! What redb reports, in the terms of a store.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use ergon_core::StoreError;
 
@@ -9,12 +9,12 @@ use ergon_core::StoreError;
 #[non_exhaustive]
 pub enum OpenError {
     /// Another process, or another store of this process, has the file open.
-    #[error("{path} is in use{holder}; a file has one owner at a time: stop that process, or use a file of your own", path = path.display())]
+    #[error("{path} is in use by {holder}", path = path.display())]
     Locked {
         /// The file.
         path: PathBuf,
-        /// Who holds it, as far as the system tells: ` by process 4711 (worker)`.
-        holder: String,
+        /// Who holds it, as far as the system tells, and what to do.
+        holder: Holder,
     },
     /// The file is damaged, or it is no redb file.
     #[error("{path} is damaged, or it is no redb file", path = path.display())]
@@ -61,6 +61,35 @@ pub enum OpenError {
         #[from]
         source: StoreError,
     },
+}
+
+/// Who has a file open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Holder {
+    /// A store of this process: clone that one instead of opening the file again.
+    ThisProcess,
+    /// Another process, by its number and its name.
+    Process {
+        /// Its number.
+        id: u32,
+        /// The name of its program.
+        name: String,
+    },
+    /// Somebody; the system does not tell who.
+    Unknown,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ThisProcess => f.write_str("this process: clone the store that has it open"),
+            Self::Process { id, name } => {
+                write!(f, "process {id} ({name}): stop it, or use a file of your own")
+            }
+            Self::Unknown => f.write_str("another process: stop it, or use a file of your own"),
+        }
+    }
 }
 
 /// Turns any error of redb into one of a store.

@@ -38,6 +38,6 @@ mod wake;
 mod writer;
 
 pub use crate::{
-    error::OpenError, integrity::Integrity, options::RedbOptions, store::RedbStore,
+    error::{Holder, OpenError}, integrity::Integrity, options::RedbOptions, store::RedbStore,
     transaction::EnqueueInTransaction,
 };

@@ -2,16 +2,22 @@
 
 use std::{fs, path::Path};
 
-/// The process that holds a lock on the file, as far as the system tells: ` by process 4711 (name)`.
-pub(crate) fn holder(path: &Path) -> Option<String> {
-    let inode = inode(path)?;
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    let process = locks.lines().find_map(|line| process_of(line, inode))?;
-    if process == std::process::id() {
-        return Some(" by this process".to_owned());
+use crate::error::Holder;
+
+/// Who holds a lock on the file, as far as the system tells.
+pub(crate) fn holder(path: &Path) -> Holder {
+    let process = inode(path).and_then(|inode| {
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        locks.lines().find_map(|line| process_of(line, inode))
+    });
+    match process {
+        Some(id) if id == std::process::id() => Holder::ThisProcess,
+        Some(id) => {
+            let name = fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
+            Holder::Process { id, name: name.trim().to_owned() }
+        }
+        None => Holder::Unknown,
     }
-    let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
-    Some(format!(" by process {process} ({})", name.trim()))
 }
 
 #[cfg(unix)]

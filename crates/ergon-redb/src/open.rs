@@ -146,7 +146,7 @@ fn describe(error: DatabaseError, path: &Path) -> OpenError {
     let path = path.to_owned();
     match error {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-            OpenError::Locked { holder: lock::holder(&path).unwrap_or_default(), path }
+            OpenError::Locked { holder: lock::holder(&path), path }
         }
         DatabaseError::Storage(StorageError::Corrupted(_)) | DatabaseError::UpgradeRequired(_) => {
             OpenError::Damaged { path, source: error.into() }

@@ -6,7 +6,7 @@ use ergon_core::{QueueName, limits::BATCH_MAX, store::LEASE_DEFAULT};
 
 use crate::error::StartError;
 
-/// Attempts of a queue that run at once when nothing is chosen: the original library's.
+/// Attempts of a queue that run at once when nothing is chosen: as in ergon for Go.
 pub const CONCURRENCY_DEFAULT: usize = 10;
 
 /// Most attempts of one queue, or of one server, that run at once.
@@ -49,7 +49,7 @@ pub struct ServerConfig {
     /// 60 s.
     pub prune_interval: Duration,
     /// How long an attempt may run when neither the task nor its handler says: 1 ms to 10 years.
-    /// Default 30 min, the original library's.
+    /// Default 30 min, as in ergon for Go.
     pub default_timeout: Duration,
     /// How long a shutdown lets handlers go on before it asks them to stop. Default 30 s.
     pub grace_period: Duration,

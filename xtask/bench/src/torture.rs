@@ -1,9 +1,9 @@
 //! The crash loop: a process killed again and again, and an audit of what its store kept.
 //!
 //! The supervisor starts a [`Child`] that opens the store, enqueues and works at full speed, and
-//! keeps a [ledger](ledger) beside the store of what it was answered. After a random time it is
+//! keeps a ledger beside the store of what it was answered. After a random time it is
 //! killed by SIGKILL and started again. At the end one more child works everything off and closes
-//! the store, and the [audit](audit) compares ledger and store.
+//! the store, and the audit compares ledger and store.
 //!
 //! Children take turns in how they work. The *direct* ones speak the store's roles themselves (claim,
 //! handler, finish): only so is the verdict on each outcome seen, and only what was answered can be

@@ -22,7 +22,7 @@ use crate::{
     time::Now,
 };
 
-/// What an enqueue answers.
+/// What an enqueue answers; it derefs to the [`Handle`] of the task.
 #[derive(Debug)]
 pub enum Enqueued<O> {
     /// The task was stored.
