@@ -44,7 +44,6 @@ pub mod unique;
 
 #[cfg(feature = "derive")]
 pub use ergon_macros::Task;
-
 /// An instant; see the crate `jiff` for all that can be done with it.
 pub use jiff::Timestamp;
 

@@ -169,7 +169,9 @@ impl<E: Error + Send + Sync + 'static> From<E> for TaskError {
 impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Repr::Retry { source, .. } | Repr::Fail { source } => f.write_str(&error_chain(&**source)),
+            Repr::Retry { source, .. } | Repr::Fail { source } => {
+                f.write_str(&error_chain(&**source))
+            }
             Repr::Cancel { reason } => write!(f, "cancelled: {reason}"),
             Repr::Snooze { delay } => write!(f, "snoozed for {delay:?}"),
         }

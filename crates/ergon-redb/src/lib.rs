@@ -38,6 +38,9 @@ mod wake;
 mod writer;
 
 pub use crate::{
-    error::{Holder, OpenError}, integrity::Integrity, options::RedbOptions, store::RedbStore,
+    error::{Holder, OpenError},
+    integrity::Integrity,
+    options::RedbOptions,
+    store::RedbStore,
     transaction::EnqueueInTransaction,
 };

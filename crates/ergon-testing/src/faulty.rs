@@ -9,8 +9,8 @@ use std::{
 
 use async_trait::async_trait;
 use ergon_core::{
-    Applied, ClaimedTask, Command, Count, NewTask, KindName, Now, Outcome, Page, QueueName, Selection, Store,
-    StoreError, TaskFilter, TaskId, TaskPage, TaskRecord, Verdict,
+    Applied, ClaimedTask, Command, Count, KindName, NewTask, Now, Outcome, Page, QueueName,
+    Selection, Store, StoreError, TaskFilter, TaskId, TaskPage, TaskRecord, Verdict,
     store::{
         Beat, BeatReply, Capabilities, ClaimRequest, Control, Dispatch, Enqueue, Inserted, Inspect,
         IntoStore, Maintain, PruneRequest, QueueChange, QueueInfo, Report, RescueRequest,

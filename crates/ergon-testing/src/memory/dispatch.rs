@@ -4,8 +4,8 @@ use std::{cmp::min, pin::pin, time::Duration};
 
 use async_trait::async_trait;
 use ergon_core::{
-    ClaimedTask, KindName, Limits, Now, Outcome, Phase, QueueName, Rejection, Retention, StoreError, TaskId,
-    Verdict,
+    ClaimedTask, KindName, Limits, Now, Outcome, Phase, QueueName, Rejection, Retention,
+    StoreError, TaskId, Verdict,
     outcome::check_batch,
     store::{Beat, BeatReply, ClaimRequest, Dispatch, QueueSlots},
     time::after,
