@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use ergon_core::{ClaimedTask, Client, store::Held};
+use ergon_core::{ClaimedTask, Client, TaskId, store::Held};
 use futures_util::task::AtomicWaker;
 use tokio::{sync::Notify, time::Instant};
 
@@ -163,46 +163,72 @@ fn micros(age: Duration) -> u64 {
 
 /// The claims that the server holds, from the claim until the outcome is recorded: what beats renew.
 ///
+/// Beside them, attempts that run on although their claims are lost: nothing renews those, but the
+/// end of the server is theirs too.
+#[derive(Debug, Default)]
+pub(crate) struct HeldTable(Mutex<Tables>);
+
 /// In order, so that a run with the same seed goes the same way.
 #[derive(Debug, Default)]
-pub(crate) struct HeldTable(Mutex<BTreeMap<Held, Arc<Attempt>>>);
+struct Tables {
+    held: BTreeMap<Held, Arc<Attempt>>,
+    disowned: BTreeMap<Held, Arc<Attempt>>,
+}
 
 impl HeldTable {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Held, Arc<Attempt>>> {
+    fn lock(&self) -> MutexGuard<'_, Tables> {
         // No change can panic half way, so what a panicking thread left behind is whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn insert(&self, attempts: &[Arc<Attempt>]) {
-        let entries = attempts.iter().map(|attempt| (attempt.held(), Arc::clone(attempt)));
-        self.lock().extend(entries);
+    pub(crate) fn insert(&self, attempts: impl IntoIterator<Item = Arc<Attempt>>) {
+        let entries = attempts.into_iter().map(|attempt| (attempt.held(), attempt));
+        self.lock().held.extend(entries);
     }
 
     pub(crate) fn remove<'h>(&self, held: impl IntoIterator<Item = &'h Held>) {
-        let mut table = self.lock();
+        let mut tables = self.lock();
         for held in held {
-            table.remove(held);
+            tables.held.remove(held);
+            tables.disowned.remove(held);
+        }
+    }
+
+    /// Lets go of a claim that is lost, and keeps its attempt in sight until it is
+    /// [removed](Self::remove).
+    pub(crate) fn disown(&self, held: &Held) {
+        let mut tables = self.lock();
+        // One that is gone by now has been recorded.
+        if let Some((held, attempt)) = tables.held.remove_entry(held) {
+            tables.disowned.insert(held, attempt);
         }
     }
 
     pub(crate) fn get(&self, held: &Held) -> Option<Arc<Attempt>> {
-        self.lock().get(held).cloned()
+        self.lock().held.get(held).cloned()
     }
 
-    /// Every attempt, including those that ended and wait to be recorded.
+    /// Every attempt whose claim is held, including those that ended and wait to be recorded.
     pub(crate) fn all(&self) -> Vec<Arc<Attempt>> {
-        self.lock().values().cloned().collect()
+        self.lock().held.values().cloned().collect()
     }
 
-    /// The attempts whose handlers have not ended.
+    /// The attempts whose handlers have not ended, whether their claims are held or lost.
     pub(crate) fn unfinished(&self) -> Vec<Arc<Attempt>> {
-        let table = self.lock();
-        let unfinished = table.values().filter(|attempt| !attempt.has(flag::ENDED));
-        unfinished.cloned().collect()
+        let tables = self.lock();
+        let attempts = tables.held.values().chain(tables.disowned.values());
+        attempts.filter(|attempt| !attempt.has(flag::ENDED)).cloned().collect()
+    }
+
+    /// The tasks whose attempts have ended and are not recorded.
+    pub(crate) fn unrecorded(&self) -> Vec<TaskId> {
+        let tables = self.lock();
+        let ended = tables.held.values().filter(|attempt| attempt.has(flag::ENDED));
+        ended.map(|attempt| attempt.task.id).collect()
     }
 
     /// Lets go of everything.
     pub(crate) fn clear(&self) {
-        self.lock().clear();
+        *self.lock() = Tables::default();
     }
 }

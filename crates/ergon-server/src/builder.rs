@@ -108,8 +108,9 @@ impl<S: Send + Sync + 'static> ServerBuilder<S> {
         self
     }
 
-    /// Serves a queue. Default, when none is named: the queue `default`, with the server's
-    /// [`concurrency`](ServerConfig::concurrency), or 10.
+    /// Serves a queue. Default, when none is named: the queue `default` and those that the handled
+    /// kinds choose, each with the server's [`concurrency`](ServerConfig::concurrency), or 10. Name
+    /// one, and name all that this server is to serve.
     pub fn queue(mut self, queue: Queue) -> Self {
         self.rest.queues.push(queue);
         self
@@ -200,7 +201,7 @@ impl<S: Send + Sync + 'static> ServerBuilder<S> {
     pub fn build(self) -> Result<Server, StartError> {
         let rest = self.rest;
         rest.config.check()?;
-        let queues = served(rest.queues, &rest.config)?;
+        let queues = served(rest.queues, &rest.registrations, &rest.config)?;
         let mut names = BTreeSet::new();
         if let Some(queue) = queues.iter().find(|queue| !names.insert(&queue.name)) {
             let queue = queue.name.to_string();
@@ -231,11 +232,14 @@ impl<S: Send + Sync + 'static> ServerBuilder<S> {
 
 fn served(
     queues: Vec<Queue>,
+    registrations: &[Registration],
     config: &ServerConfig,
 ) -> Result<Vec<crate::config::Served>, StartError> {
     let queues = if queues.is_empty() {
         let concurrency = config.concurrency.unwrap_or(CONCURRENCY_DEFAULT);
-        vec![Queue::new(QueueName::DEFAULT).concurrency(concurrency)]
+        let chosen = registrations.iter().filter_map(|it| it.queue.clone());
+        let names: BTreeSet<_> = chosen.chain([QueueName::default()]).collect();
+        names.iter().map(|name| Queue::new(name.as_str()).concurrency(concurrency)).collect()
     } else {
         queues
     };
@@ -246,7 +250,7 @@ fn served(
 fn warn_unserved(registrations: &[Registration], served: &BTreeSet<&QueueName>) {
     let queues: BTreeSet<_> = registrations.iter().filter_map(|it| it.queue.as_ref()).collect();
     for queue in queues.difference(served) {
-        tracing::warn!(%queue, "handled tasks wait in a queue that this server does not serve");
+        tracing::warn!(%queue, "this server handles tasks of a queue that it does not serve; add `.queue(Queue::new(…))`");
     }
 }
 

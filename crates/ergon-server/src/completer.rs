@@ -6,12 +6,11 @@ use ergon_core::{Conclusion, Now, Outcome, TaskId, Verdict, store::Held};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
     sync::mpsc,
-    task::yield_now,
     time::{Instant, sleep, sleep_until},
 };
 
 use crate::{
-    call::{Backoff, within},
+    call::{Backoff, Restarts, caught_async, step_back, within},
     shared::{BACKOFF_CAP, Finished, Shared},
 };
 
@@ -23,14 +22,26 @@ const YIELD_BELOW: usize = 64;
 
 /// Records outcomes until no more come, and then those that are left.
 pub(crate) async fn run(shared: Arc<Shared>, mut outcomes: mpsc::Receiver<Finished>) {
-    let batch_max = shared.config.flush_batch_max;
+    // Outlives a panic, so that what was gathered is recorded all the same.
     let mut batch: Vec<Finished> = Vec::new();
+    let mut restarts = Restarts::new(&shared.gauges.finish, &shared.signals.give_up);
+    while let Err(panic) = caught_async(complete(&shared, &mut outcomes, &mut batch)).await
+        && restarts.wait(panic).await
+    {}
+}
+
+async fn complete(
+    shared: &Arc<Shared>,
+    outcomes: &mut mpsc::Receiver<Finished>,
+    batch: &mut Vec<Finished>,
+) {
+    let batch_max = shared.config.flush_batch_max;
     let mut oldest = Instant::now();
     let mut flights = FuturesUnordered::new();
     let mut is_open = true;
     loop {
         if flights.is_empty() && !batch.is_empty() && batch.len() < YIELD_BELOW && is_open {
-            yield_now().await;
+            step_back().await;
             while batch.len() < batch_max
                 && let Ok(finished) = outcomes.try_recv()
             {
@@ -42,7 +53,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut outcomes: mpsc::Receiver<Finish
             || oldest.elapsed() >= shared.config.flush_age
             || !is_open;
         if !batch.is_empty() && is_due && flights.len() < FLIGHTS_MAX {
-            flights.push(flush(Arc::clone(&shared), std::mem::take(&mut batch)));
+            flights.push(flush(Arc::clone(shared), std::mem::take(batch)));
         }
         if !is_open && batch.is_empty() && flights.is_empty() {
             return;
@@ -53,7 +64,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut outcomes: mpsc::Receiver<Finish
         tokio::select! {
             biased;
             Some(()) = flights.next(), if !flights.is_empty() => {}
-            received = outcomes.recv_many(&mut batch, room), if is_open && room > 0 => {
+            received = outcomes.recv_many(batch, room), if is_open && room > 0 => {
                 is_open = received > 0;
             }
             () = sleep_until(oldest + shared.config.flush_age), if ages => {}
@@ -69,24 +80,43 @@ pub(crate) async fn run(shared: Arc<Shared>, mut outcomes: mpsc::Receiver<Finish
 ///
 /// A call whose answer was lost is repeated as it was: outcomes that were applied are recognised.
 async fn flush(shared: Arc<Shared>, batch: Vec<Finished>) {
-    let mut outcomes = Vec::with_capacity(batch.len());
+    let mut flight = Flight { shared: &shared, outcomes: Vec::with_capacity(batch.len()) };
     let mut marks = Vec::with_capacity(batch.len());
     for Finished { attempt, conclusion } in batch {
         marks.push(Mark::of(&conclusion, attempt.task.attempt >= attempt.task.max_attempts));
-        outcomes.push(Outcome { id: attempt.task.id, token: attempt.task.token, conclusion });
+        let Held { id, token } = attempt.held();
+        flight.outcomes.push(Outcome { id, token, conclusion });
     }
-    let record = record(&shared, &outcomes);
-    let verdicts = shared.signals.give_up.run_until_cancelled(record).await;
-    match &verdicts {
-        Some(verdicts) => settle(&shared, &outcomes, &marks, verdicts),
-        None => outcomes.iter().for_each(|outcome| shared.tally.unrecorded.push(outcome.id)),
+    let record = record(&shared, &flight.outcomes);
+    if let Some(verdicts) = shared.signals.give_up.run_until_cancelled(record).await {
+        settle(&shared, &flight.outcomes, &marks, &verdicts);
+        flight.land();
     }
-    let held: Vec<_> = outcomes.iter().map(held).collect();
-    shared.held.remove(&held);
 }
 
-const fn held(outcome: &Outcome) -> Held {
-    Held { id: outcome.id, token: outcome.token }
+/// Outcomes on their way. However the way ends, their claims are let go of: those that were not
+/// recorded are reported, and others take the tasks when their leases end.
+struct Flight<'s> {
+    shared: &'s Shared,
+    outcomes: Vec<Outcome>,
+}
+
+impl Flight<'_> {
+    /// Says that all are recorded.
+    fn land(&mut self) {
+        let held = |outcome: Outcome| Held { id: outcome.id, token: outcome.token };
+        let held: Vec<_> = self.outcomes.drain(..).map(held).collect();
+        self.shared.held.remove(&held);
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        for outcome in &self.outcomes {
+            self.shared.tally.unrecorded.push(outcome.id);
+        }
+        self.land();
+    }
 }
 
 /// Calls the store until it answers.

@@ -37,8 +37,8 @@ pub struct ServerConfig {
     ///
     /// When the server dies, others take its tasks back this long after.
     pub lease: Duration,
-    /// Time between beats, at most half the lease. Default a third of the lease. A running task
-    /// learns within this time that it was cancelled.
+    /// Time between beats, at most half the lease. Default 2 s, or a third of the lease if that is
+    /// less. A running task learns within this time that it was cancelled.
     pub heartbeat_interval: Option<Duration>,
     /// Longest time between two looks for work when the store gives no hint of any: 1 ms to 1 min.
     /// Default 1 s.
@@ -123,6 +123,10 @@ setters! {
     outcomes_max: usize => outcomes_max;
 }
 
+/// Chosen without measurement: soon enough for whoever cancels a task and watches it stop, and seldom
+/// enough to cost a store nothing.
+const BEAT_INTERVAL: Duration = Duration::from_secs(2);
+
 const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -135,7 +139,8 @@ impl ServerConfig {
 
     /// Time between beats.
     pub(crate) fn beat_interval(&self) -> Duration {
-        self.heartbeat_interval.unwrap_or(self.lease / 3)
+        let default = std::cmp::min(BEAT_INTERVAL, self.lease / 3);
+        self.heartbeat_interval.unwrap_or(default)
     }
 
     /// How long before the end of a lease that could not be renewed its handler is told.

@@ -6,7 +6,6 @@
 
 use std::{
     future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{self, Poll},
@@ -21,10 +20,10 @@ use tracing::Span;
 
 use crate::{
     attempt::{Attempt, flag},
-    call::panic_message,
+    call::caught,
     context::Context,
     layer::{self, Call, Done, HandlerError, Trouble},
-    registry::Erased,
+    registry::{Erased, Registered},
     shared::{Finished, Shared},
 };
 
@@ -51,20 +50,19 @@ pub(crate) fn start(
     let now = Instant::now();
     let mut misplaced = Vec::new();
     let mut starting = Vec::with_capacity(claimed.len());
-    let mut attempts = Vec::with_capacity(claimed.len());
     for task in claimed {
         let handler = shared.registry.get(&task.spec.kind).cloned();
         let place = shared.slots.place(&task.spec.queue);
-        let timeout = handler.as_ref().and_then(|handler| handler.timeout());
-        let timeout = task.spec.timeout.or(timeout);
+        let timeout = task.spec.timeout.or_else(|| handler.as_ref()?.timeout());
         let timeout = timeout.unwrap_or(shared.config.default_timeout);
         let ends_at = now + std::cmp::min(timeout, FAR);
         let client = shared.client.clone();
         let queue = place.unwrap_or(usize::MAX);
         let attempt = Arc::new(Attempt::new(task, queue, claim_sent, ends_at, client));
-        attempts.push(Arc::clone(&attempt));
         match (handler, place) {
-            (Some(handler), Some(_)) => starting.push((attempt, handler)),
+            (Some(handler), Some(_)) => {
+                starting.push((Seat::take(Arc::clone(shared), attempt), handler));
+            }
             (None, _) | (_, None) => {
                 tracing::error!(id = %attempt.task.id, "the store handed out what was not asked for");
                 attempt.set_ended();
@@ -74,12 +72,12 @@ pub(crate) fn start(
             }
         }
     }
-    shared.held.insert(&attempts);
+    shared.held.insert(misplaced.iter().map(|finished| Arc::clone(&finished.attempt)));
+    shared.held.insert(starting.iter().map(|(seat, _)| Arc::clone(&seat.attempt)));
     let started = u64::try_from(starting.len()).unwrap_or(0);
     shared.tally.started.fetch_add(started, Relaxed);
-    for (attempt, handler) in starting {
-        shared.slots.take(attempt.queue);
-        tracker.spawn(run(Arc::clone(shared), attempt, handler));
+    for (seat, handler) in starting {
+        tracker.spawn(run(seat, handler));
     }
     misplaced
 }
@@ -98,34 +96,92 @@ pub(crate) fn release(
         Arc::new(attempt)
     };
     let attempts: Vec<_> = claimed.into_iter().map(released).collect();
-    shared.held.insert(&attempts);
+    shared.held.insert(attempts.iter().cloned());
     let finished = |attempt| Finished { attempt, conclusion: Conclusion::Release };
     attempts.into_iter().map(finished).collect()
 }
 
-/// Runs one attempt to its end, hands its outcome in, and frees its slot.
-async fn run(shared: Arc<Shared>, attempt: Arc<Attempt>, handler: Arc<dyn Erased>) {
-    let conclusion = if let Some(missed) = missed_deadline(&attempt.task) {
-        missed
-    } else {
-        let running = Running::new(&shared, &attempt, &handler);
-        conclude(&shared, &attempt, &*handler, running.await)
-    };
-    attempt.set_ended();
-    let queue = attempt.queue;
-    if attempt.has(flag::DISOWNED) {
-        // The claim is somebody else's by now, and so is the task: there is nothing to record.
-        shared.tally.stale.fetch_add(1, Relaxed);
-    } else {
-        let finished = Finished { attempt, conclusion };
-        // Waits when too many outcomes are unrecorded: the slot stays taken, so that no further
-        // task is claimed.
-        if let Err(closed) = shared.outcomes.send(finished).await {
+/// The slot of an attempt and the duty to say how it ended.
+///
+/// However an attempt goes, also when something panics that nobody thought of: its slot comes free,
+/// and its claim is not renewed for ever.
+struct Seat {
+    shared: Arc<Shared>,
+    attempt: Arc<Attempt>,
+    progress: Progress,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Waiting,
+    Started,
+    HandedIn,
+}
+
+impl Seat {
+    fn take(shared: Arc<Shared>, attempt: Arc<Attempt>) -> Self {
+        shared.slots.take(attempt.queue);
+        Self { shared, attempt, progress: Progress::Waiting }
+    }
+
+    /// Hands the outcome in. Waits when too many are unrecorded: the slot stays taken, so that no
+    /// further task is claimed.
+    async fn hand_in(mut self, conclusion: Conclusion) {
+        self.attempt.set_ended();
+        self.progress = Progress::HandedIn;
+        if self.attempt.has(flag::DISOWNED) {
+            // The claim is somebody else's by now, and so is the task: there is nothing to record.
+            self.shared.tally.stale.fetch_add(1, Relaxed);
+            self.shared.held.remove([&self.attempt.held()]);
+            return;
+        }
+        let finished = Finished { attempt: Arc::clone(&self.attempt), conclusion };
+        if let Err(closed) = self.shared.outcomes.send(finished).await {
             let id = closed.0.attempt.task.id;
             tracing::warn!(%id, "an attempt outlived its server; its outcome is not recorded");
         }
     }
-    shared.slots.give_back(queue);
+
+    /// What is recorded when nobody said how the attempt ended.
+    fn fallback(&self) -> Conclusion {
+        if self.progress == Progress::Waiting {
+            return Conclusion::Release;
+        }
+        let task = &self.attempt.task;
+        let delay = task.spec.retry.ceiling(task.attempt);
+        let error = "the attempt was cut off".to_owned();
+        Conclusion::Retry { delay, kind: ErrorKind::Panic, error }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.attempt.set_ended();
+        if self.progress != Progress::HandedIn {
+            let attempt = Arc::clone(&self.attempt);
+            let finished = Finished { attempt, conclusion: self.fallback() };
+            if self.shared.outcomes.try_send(finished).is_err() {
+                // There is no room, and nobody to wait for it: others take the task when its lease
+                // ends.
+                self.shared.held.remove([&self.attempt.held()]);
+                self.shared.tally.unrecorded.push(self.attempt.task.id);
+            }
+        }
+        self.shared.slots.give_back(self.attempt.queue);
+    }
+}
+
+/// Runs one attempt to its end, hands its outcome in, and frees its slot.
+async fn run(mut seat: Seat, handler: Arc<Registered>) {
+    seat.progress = Progress::Started;
+    let (shared, attempt) = (&*seat.shared, &seat.attempt);
+    let conclusion = if let Some(missed) = missed_deadline(&attempt.task) {
+        missed
+    } else {
+        let end = Running::new(shared, attempt, &handler.handler).await;
+        conclude(shared, attempt, &*handler.handler, end)
+    };
+    seat.hand_in(conclusion).await;
 }
 
 /// A task is not started after its deadline. The instant of the claim decides, by the store's
@@ -146,14 +202,21 @@ enum End {
     Dropped,
 }
 
-/// Decides what is recorded of an attempt.
+/// Decides what is recorded of an attempt. Errors show themselves by code of the application, which
+/// may panic as the handler may.
 fn conclude(shared: &Shared, attempt: &Attempt, handler: &dyn Erased, end: End) -> Conclusion {
+    caught(|| decide(shared, attempt, handler, end)).unwrap_or_else(|panic| {
+        let id = attempt.task.id;
+        tracing::error!(%id, panic, "what a handler answered panicked when it was read");
+        let error = format!("what the handler answered panicked when it was read: {panic}");
+        let delay = own_delay(shared, &attempt.task);
+        Conclusion::Retry { delay, kind: ErrorKind::Panic, error }
+    })
+}
+
+fn decide(shared: &Shared, attempt: &Attempt, handler: &dyn Erased, end: End) -> Conclusion {
     let task = &attempt.task;
-    let retry = |kind, error: String, delay: Option<Duration>| {
-        let delay = delay.or_else(|| handler.retry_delay(task.attempt));
-        let delay = delay.unwrap_or_else(|| task.spec.retry.delay(task.attempt, &*shared.rng));
-        Conclusion::Retry { delay, kind, error }
-    };
+    let retry = |kind, error, delay| retry(shared, task, handler, kind, error, delay);
     let trouble = match end {
         End::Dropped => return Conclusion::Release,
         End::Panicked(message) => return retry(ErrorKind::Panic, message, None),
@@ -181,6 +244,39 @@ fn conclude(shared: &Shared, attempt: &Attempt, handler: &dyn Erased, end: End) 
         Trouble::Decode(error) => Conclusion::Fail { kind: ErrorKind::Decode, error },
         Trouble::Encode(error) => Conclusion::Fail { kind: ErrorKind::Result, error },
     }
+}
+
+/// A failure that waits as long as the error says, or else the handler, or else the task.
+fn retry(
+    shared: &Shared,
+    task: &ClaimedTask,
+    handler: &dyn Erased,
+    kind: ErrorKind,
+    error: String,
+    delay: Option<Duration>,
+) -> Conclusion {
+    if let Some(delay) = delay {
+        return Conclusion::Retry { delay, kind, error };
+    }
+    match caught(|| handler.retry_delay(task.attempt)) {
+        Ok(delay) => {
+            let delay = delay.unwrap_or_else(|| own_delay(shared, task));
+            Conclusion::Retry { delay, kind, error }
+        }
+        Err(panic) => {
+            tracing::error!(id = %task.id, panic, "the retry delay of a worker panicked");
+            let error = format!("{error}; and the retry delay of the worker panicked: {panic}");
+            let delay = own_delay(shared, task);
+            Conclusion::Retry { delay, kind: ErrorKind::Panic, error }
+        }
+    }
+}
+
+/// How long a task waits by its own policy; the longest that this may be if the draw panics.
+fn own_delay(shared: &Shared, task: &ClaimedTask) -> Duration {
+    let policy = &task.spec.retry;
+    caught(|| policy.delay(task.attempt, &*shared.rng))
+        .unwrap_or_else(|_panic| policy.ceiling(task.attempt))
 }
 
 /// Says whether the attempt was asked to stop by no fault of the task.
@@ -217,23 +313,24 @@ impl<'a> Running<'a> {
         Self { shared, attempt, handler, future: None, timer: None, stop_at: None, span }
     }
 
-    fn poll_handler(&mut self, cx: &mut task::Context<'_>) -> Poll<End> {
+    /// Goes on with the attempt.
+    fn drive(&mut self, cx: &mut task::Context<'_>) -> Poll<End> {
+        if let Poll::Ready(answer) = self.poll_handler(cx) {
+            return Poll::Ready(End::Answered(answer));
+        }
+        self.attempt.driver.register(cx.waker());
+        self.poll_limits(cx)
+    }
+
+    fn poll_handler(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Done, HandlerError>> {
         let _entered = self.span.enter();
         let (shared, attempt, handler) = (self.shared, self.attempt, self.handler);
-        let slot = &mut self.future;
-        let poll = || {
-            let future = slot.get_or_insert_with(|| {
-                let context = Context::new(Arc::clone(attempt));
-                let handler = Arc::clone(handler);
-                layer::run(shared.service.as_ref(), Call { context, handler })
-            });
-            future.as_mut().poll(cx)
-        };
-        match catch_unwind(AssertUnwindSafe(poll)) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(answer)) => Poll::Ready(End::Answered(answer)),
-            Err(panic) => Poll::Ready(End::Panicked(panic_message(&*panic))),
-        }
+        let future = self.future.get_or_insert_with(|| {
+            let context = Context::new(Arc::clone(attempt));
+            let handler = Arc::clone(handler);
+            layer::run(shared.service.as_ref(), Call { context, handler })
+        });
+        future.as_mut().poll(cx)
     }
 
     /// Ends the handler when it has exceeded a limit; else sees to being woken when it does.
@@ -266,10 +363,14 @@ impl<'a> Running<'a> {
 
     /// Drops the handler. What it panics with while being dropped changes nothing about its end.
     fn drop_handler(&mut self) {
-        let _entered = self.span.enter();
-        let slot = &mut self.future;
-        if catch_unwind(AssertUnwindSafe(|| drop(slot.take()))).is_err() {
-            tracing::warn!("a handler panicked while it was dropped");
+        let (span, slot) = (&self.span, &mut self.future);
+        let dropped = caught(|| {
+            let _entered = span.enter();
+            drop(slot.take());
+        });
+        if let Err(panic) = dropped {
+            let id = self.attempt.task.id;
+            tracing::warn!(%id, panic, "a handler panicked while it was dropped");
         }
     }
 }
@@ -283,14 +384,12 @@ impl Future for Running<'_> {
             // Never started: there is no need to begin.
             return Poll::Ready(End::Dropped);
         }
-        let mut end = this.poll_handler(cx);
-        if end.is_pending() {
-            this.attempt.driver.register(cx.waker());
-            end = this.poll_limits(cx);
-        }
-        if end.is_ready() {
-            this.drop_handler();
-        }
-        end
+        let end = match caught(|| this.drive(cx)) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(end)) => end,
+            Err(panic) => End::Panicked(panic),
+        };
+        this.drop_handler();
+        Poll::Ready(end)
     }
 }

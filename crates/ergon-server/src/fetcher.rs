@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    call::{Backoff, guarded, jittered},
+    call::{Backoff, Restarts, caught_async, guarded, jittered},
     executor,
     shared::{BACKOFF_CAP, Finished, Shared},
     slots::Plan,
@@ -31,6 +31,13 @@ const FRUITLESS_MAX: Duration = Duration::from_millis(50);
 
 /// Claims until the server stops. A claim under way is awaited, and what it took is given back.
 pub(crate) async fn run(shared: Arc<Shared>, attempts: TaskTracker) {
+    let mut restarts = Restarts::new(&shared.gauges.fetch, &shared.signals.stop);
+    while let Err(panic) = caught_async(fetch(Arc::clone(&shared), attempts.clone())).await
+        && restarts.wait(panic).await
+    {}
+}
+
+async fn fetch(shared: Arc<Shared>, attempts: TaskTracker) {
     let places = shared.slots.len();
     let mut fetcher = Fetcher {
         maybe_more: vec![true; places],

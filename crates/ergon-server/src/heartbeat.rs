@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use crate::{
     attempt::{Attempt, flag},
-    call::{Backoff, within},
+    call::{Backoff, Restarts, caught_async, within},
     shared::{BACKOFF_CAP, Shared},
 };
 
@@ -25,14 +25,23 @@ const ANSWER_MIN: Duration = Duration::from_millis(10);
 /// Beats until the server has ended.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let end = shared.signals.end.clone();
+    let beating = async {
+        let mut restarts = Restarts::new(&shared.gauges.beat, &end);
+        let mut pause = shared.config.beat_interval();
+        while let Err(panic) = caught_async(beats(&shared, pause)).await
+            && restarts.wait(panic).await
+        {
+            // Leases may be short by now.
+            pause = Duration::ZERO;
+        }
+    };
     // A beat that is dropped at the end has renewed leases or not; nobody is left to care.
-    end.run_until_cancelled(beats(&shared)).await;
+    end.run_until_cancelled(beating).await;
 }
 
-async fn beats(shared: &Shared) {
+async fn beats(shared: &Shared, mut pause: Duration) {
     let interval = shared.config.beat_interval();
     let mut backoff = Backoff::new(std::cmp::min(BACKOFF_CAP, shared.config.lease / 20));
-    let mut pause = interval;
     loop {
         // Never longer than the interval: operators count on it.
         sleep(pause - duration_up_to(&*shared.rng, pause / 10)).await;
@@ -116,7 +125,7 @@ fn lose(shared: &Shared, held: &Held) {
     }
     tracing::warn!(id = %held.id, token = %held.token, "a lease was lost while the task ran");
     attempt.tell(flag::LOST | flag::DISOWNED);
-    shared.held.remove([held]);
+    shared.held.disown(held);
 }
 
 /// Tells handlers whose leases could not be renewed in time that they may have lost them.

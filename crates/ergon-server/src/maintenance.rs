@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use ergon_core::{StoreError, rng::duration_up_to, store::Report};
-use tokio::{task::yield_now, time::sleep};
+use tokio::time::sleep;
 
 use crate::{
-    call::{Backoff, jittered, within},
+    call::{Backoff, Restarts, caught_async, jittered, step_back, within},
     shared::Shared,
     status::Gauge,
 };
@@ -22,6 +22,10 @@ const SWEEP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Longest pause of a loop that fails again and again, unless its interval is longer.
 const PAUSE_CAP: Duration = Duration::from_secs(60);
+
+/// Runs in a row that may find nothing to do and yet say that there is more, as a sweep does that
+/// skips what others left behind. After that the loop waits for its next tick.
+const FRUITLESS_MAX: u32 = 16;
 
 /// Something that has to be done now and then.
 ///
@@ -49,26 +53,34 @@ pub(crate) trait Loop: Send + Sync + 'static {
 /// is repeated at the next tick, and later and later when it keeps failing.
 pub(crate) async fn drive(shared: Arc<Shared>, driven: impl Loop) {
     let stop = shared.signals.stop.clone();
+    let ticking = async {
+        let mut restarts = Restarts::new(driven.gauge(&shared), &stop);
+        while let Err(panic) = caught_async(ticks(&shared, &driven)).await
+            && restarts.wait(panic).await
+        {}
+    };
     // A sweep that is dropped has changed each task or not.
-    stop.run_until_cancelled(ticks(&shared, driven)).await;
+    stop.run_until_cancelled(ticking).await;
 }
 
-async fn ticks(shared: &Shared, driven: impl Loop) {
+async fn ticks(shared: &Shared, driven: &impl Loop) {
     let interval = driven.interval(shared);
     let gauge = driven.gauge(shared);
     let mut backoff = Backoff::new(std::cmp::max(PAUSE_CAP, interval));
     let mut pause = duration_up_to(&*shared.rng, interval);
     loop {
         sleep(pause).await;
+        let mut fruitless = 0;
         pause = loop {
             match within(SWEEP_TIMEOUT, driven.run(shared)).await {
                 Ok(report) => {
                     backoff.reset();
                     gauge.succeeded(report.done, report.skipped);
-                    if !report.more || report.done == 0 {
+                    fruitless = if report.done == 0 { fruitless + 1 } else { 0 };
+                    if !report.more || fruitless >= FRUITLESS_MAX {
                         break jittered(interval, &*shared.rng);
                     }
-                    yield_now().await;
+                    step_back().await;
                 }
                 Err(error) => {
                     backoff.report(driven.name(), &error);

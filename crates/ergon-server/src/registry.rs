@@ -1,6 +1,15 @@
 //! The handlers of a server, by kind and without their types.
 
-use std::{collections::HashMap, fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    marker::PhantomData,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use ergon_core::{KindName, QueueName, Task, TaskError, TaskId};
@@ -8,13 +17,14 @@ use futures_util::future::BoxFuture;
 
 use crate::{
     attempt::Attempt,
+    call::caught,
     context::Context,
     error::StartError,
     handler::{Handler, Worker},
     layer::{Done, HandlerError, Trouble},
 };
 
-/// A handler without its type.
+/// A handler without its type. Every method calls the application, and may panic.
 pub(crate) trait Erased: Send + Sync {
     /// Decodes the payload, runs the attempt, encodes the result.
     fn call(&self, context: Context) -> BoxFuture<'static, Result<Done, HandlerError>>;
@@ -90,6 +100,29 @@ fn encode<T: Task>(answer: Result<T::Output, TaskError>) -> Result<Done, Handler
     Ok(Done { result })
 }
 
+/// A handler as attempts find it.
+pub(crate) struct Registered {
+    pub(crate) handler: Arc<dyn Erased>,
+    /// It was said that its timeout panics.
+    has_complained: AtomicBool,
+}
+
+impl Registered {
+    const fn new(handler: Arc<dyn Erased>) -> Self {
+        Self { handler, has_complained: AtomicBool::new(false) }
+    }
+
+    /// What the handler says how long an attempt may run; nothing when it panics.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        caught(|| self.handler.timeout()).unwrap_or_else(|panic| {
+            if !self.has_complained.swap(true, Relaxed) {
+                tracing::error!(panic, "the timeout of a worker panicked; the default stands in");
+            }
+            None
+        })
+    }
+}
+
 /// A handler as it was registered.
 pub(crate) struct Registration {
     kind: &'static str,
@@ -113,7 +146,7 @@ impl Registration {
 
 /// The handlers of a server, by kind.
 pub(crate) struct Registry {
-    handlers: HashMap<KindName, Arc<dyn Erased>>,
+    handlers: HashMap<KindName, Arc<Registered>>,
     kinds: Arc<[KindName]>,
 }
 
@@ -126,6 +159,7 @@ impl Registry {
                 field: "kind",
                 reason: error.to_string(),
             })?;
+            let handler = Arc::new(Registered::new(handler));
             if handlers.insert(name.clone(), handler).is_some() {
                 return Err(StartError::DuplicateHandler { kind: kind.to_owned() });
             }
@@ -138,7 +172,7 @@ impl Registry {
         Ok(Self { handlers, kinds })
     }
 
-    pub(crate) fn get(&self, kind: &KindName) -> Option<&Arc<dyn Erased>> {
+    pub(crate) fn get(&self, kind: &KindName) -> Option<&Arc<Registered>> {
         self.handlers.get(kind)
     }
 

@@ -22,6 +22,7 @@ use crate::{
     registry::Registry,
     shared::{Gauges, Shared, Signals},
     shutdown::{ShutdownHandle, Spawned, supervise},
+    signal::Requests,
     slots::Slots,
     status::{LoopStatus, ShutdownReport, Tally},
 };
@@ -152,18 +153,25 @@ impl Server {
     /// As [`run_until`](Self::run_until).
     pub async fn run_until_signal(self) -> Result<ShutdownReport, StartError> {
         let handle = self.shutdown_handle();
-        let again = async {
-            crate::signal::asked_to_end().await;
-            tracing::info!("asked to end; once more ends at once");
-            handle.shutdown();
-            crate::signal::asked_to_end().await;
-            handle.shutdown();
-            std::future::pending::<()>().await;
+        // Before anything is started, and for the second signal as well as for the first.
+        let requests = Requests::listen();
+        let asking = async {
+            match requests {
+                Ok(mut requests) => {
+                    requests.next().await;
+                    tracing::info!("asked to end; once more ends at once");
+                    handle.shutdown();
+                    requests.next().await;
+                    handle.shutdown();
+                }
+                Err(error) => tracing::error!(%error, "signals cannot be listened to"),
+            }
+            std::future::pending().await
         };
         tokio::select! {
             biased;
             report = self.run_until(std::future::pending::<()>()) => report,
-            () = again => Ok(ShutdownReport::default()),
+            report = asking => report,
         }
     }
 

@@ -103,6 +103,12 @@ pub(crate) async fn supervise(
     let unfinished = shared.held.unfinished();
     let stuck: Vec<_> = unfinished.iter().map(|attempt| attempt.task.id).collect();
     flush(&shared, spawned.completer).await;
+    for id in shared.held.unrecorded() {
+        // It did not even get to hand its outcome in.
+        if !stuck.contains(&id) {
+            shared.tally.unrecorded.push(id);
+        }
+    }
     shared.signals.end.cancel();
     // A claim that the store never answered is left to its lease.
     spawned.fetcher.abort();

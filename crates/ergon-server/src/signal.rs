@@ -1,27 +1,50 @@
-//! Waits for the process to be asked to end.
+//! The signals by which a process is asked to end.
 
-/// Waits for SIGINT or SIGTERM; for ever when they cannot be listened to.
-pub(crate) async fn asked_to_end() {
-    if let Err(error) = listen().await {
-        tracing::error!(%error, "signals cannot be listened to");
-        std::future::pending::<()>().await;
-    }
+use std::io;
+
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
+#[cfg(not(unix))]
+use tokio::signal::windows::{CtrlC, ctrl_c};
+
+/// Listens to the signals by which the process is asked to end: SIGINT and SIGTERM, elsewhere than
+/// on Unix Ctrl-C.
+///
+/// It listens from the moment it is made, so that nothing is missed between two of them.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    #[cfg(unix)]
+    interrupt: Signal,
+    #[cfg(unix)]
+    terminate: Signal,
+    #[cfg(not(unix))]
+    ctrl_c: CtrlC,
 }
 
 #[cfg(unix)]
-async fn listen() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+impl Requests {
+    pub(crate) fn listen() -> io::Result<Self> {
+        let interrupt = signal(SignalKind::interrupt())?;
+        Ok(Self { interrupt, terminate: signal(SignalKind::terminate())? })
     }
-    Ok(())
+
+    /// Waits for the next one. Two of the same sort that come before the first is seen are one.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 #[cfg(not(unix))]
-async fn listen() -> std::io::Result<()> {
-    tokio::signal::ctrl_c().await
+impl Requests {
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self { ctrl_c: ctrl_c()? })
+    }
+
+    /// Waits for the next one. Two that come before the first is seen are one.
+    pub(crate) async fn next(&mut self) {
+        self.ctrl_c.recv().await;
+    }
 }

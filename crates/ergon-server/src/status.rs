@@ -78,6 +78,10 @@ impl Gauge {
         }
     }
 
+    pub(crate) const fn name(&self) -> &'static str {
+        self.name
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // No change can panic half way, so what a panicking thread left behind is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -169,7 +173,8 @@ pub struct ShutdownReport {
     /// Tasks given back unfinished by the shutdown: due as before, with no attempt spent.
     pub released: Vec<TaskId>,
     /// Tasks whose handlers did not stop, as blocking code cannot be stopped. They may still be
-    /// running; others take the tasks when their leases end.
+    /// running; others take the tasks when their leases end, or have taken them already where the
+    /// lease was lost.
     pub stuck: Vec<TaskId>,
     /// Tasks whose outcomes the store did not confirm in time. Others take the tasks when their
     /// leases end, unless the outcome was recorded after all.
@@ -187,6 +192,7 @@ impl ShutdownReport {
 impl Tally {
     pub(crate) fn report(&self, mut stuck: Vec<TaskId>) -> ShutdownReport {
         stuck.sort_unstable();
+        stuck.dedup();
         ShutdownReport {
             started: self.started.load(Relaxed),
             completed: self.completed.load(Relaxed),

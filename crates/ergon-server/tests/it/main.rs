@@ -7,15 +7,23 @@ mod building;
 #[cfg(test)]
 mod context;
 #[cfg(test)]
+mod ending;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod layers;
 #[cfg(test)]
 mod leases;
 #[cfg(test)]
+mod panics;
+#[cfg(test)]
 mod queues;
 #[cfg(test)]
+mod scripted;
+#[cfg(test)]
 mod shutdown;
+#[cfg(test)]
+mod signals;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

@@ -149,3 +149,29 @@ async fn a_pause_stops_starts_and_a_resume_brings_them_back() {
     drop(server.shutdown().await);
     assert!(during.result().within(PATIENCE).await.is_ok());
 }
+
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Mail;
+
+impl ergon_core::Task for Mail {
+    const KIND: &'static str = "mail";
+    type Output = ();
+
+    fn options() -> TaskOptions {
+        TaskOptions::new().queue("mail")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_queue_named_the_default_and_those_of_the_kinds_are_served() {
+    let store = memory();
+    let builder = Server::builder(store.clone())
+        .handler(async |_mail: Mail| Ok(()))
+        .handler(async |work: Work| Ok(work.number));
+    let server = start(builder);
+    let client = Client::new(store.clone());
+    client.enqueue(Mail).await.unwrap().result().within(PATIENCE).await.unwrap();
+    let plain = enqueue(store.clone(), TaskOptions::new()).await;
+    assert_eq!(finished(&plain, store).await.state, State::Completed);
+    server.shutdown().await;
+}

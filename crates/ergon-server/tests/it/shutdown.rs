@@ -209,38 +209,3 @@ async fn many_tasks_on_many_threads_all_run_once() {
         assert_eq!(read(&handle, store.clone()).await.state, State::Completed);
     }
 }
-
-#[cfg(unix)]
-#[tokio::test]
-async fn a_signal_ends_a_server_and_a_second_one_ends_it_at_once() {
-    fn send_signal() {
-        let pid = std::process::id().to_string();
-        let status = std::process::Command::new("kill").args(["-TERM", &pid]).status();
-        assert!(status.unwrap().success());
-    }
-
-    let (store, started, told) = (MemoryStore::new(), Signal::new(), Signal::new());
-    let (starting, telling) = (started.clone(), told.clone());
-    let config = ServerConfig::new().grace_period(Duration::ZERO).abort_period(SECOND * 1_000);
-    let server = Server::builder(store.clone()).config(config).handler(
-        move |_work: Work, context: Context| {
-            let told = telling.clone();
-            starting.fire();
-            async move {
-                context.cancelled().await;
-                told.fire();
-                std::future::pending().await
-            }
-        },
-    );
-    let handle = enqueue(store.clone(), TaskOptions::new()).await;
-    let signals = async {
-        // The handler runs, so the server listens to signals.
-        started.wait().await;
-        send_signal();
-        told.wait().await;
-        send_signal();
-    };
-    let (report, ()) = tokio::join!(server.build().unwrap().run_until_signal(), signals);
-    assert_eq!(report.unwrap().released, [handle.id()]);
-}
