@@ -181,7 +181,26 @@ async fn run(mut seat: Seat, handler: Arc<Registered>) {
         let end = Running::new(shared, attempt, &handler.handler).await;
         conclude(shared, attempt, &*handler.handler, end)
     };
+    trace_failure(&attempt.task, &conclusion);
     seat.hand_in(conclusion).await;
+}
+
+/// Says what went wrong: a warning when the task fails with it, information when it is tried again.
+fn trace_failure(task: &ClaimedTask, conclusion: &Conclusion) {
+    let (is_final, reason, error) = match conclusion {
+        Conclusion::Fail { kind, error } => (true, kind, error),
+        Conclusion::Retry { kind, error, .. } => (task.attempt >= task.max_attempts, kind, error),
+        Conclusion::Complete { .. }
+        | Conclusion::Cancel { .. }
+        | Conclusion::Snooze { .. }
+        | Conclusion::Release => return,
+    };
+    let (id, kind, attempt, reason) = (task.id, &task.spec.kind, task.attempt, reason.as_str());
+    if is_final {
+        tracing::warn!(%id, %kind, attempt, reason, error, "a task failed");
+    } else {
+        tracing::info!(%id, %kind, attempt, reason, error, "an attempt failed; it is tried again");
+    }
 }
 
 /// A task is not started after its deadline. The instant of the claim decides, by the store's
@@ -238,11 +257,19 @@ fn decide(shared: &Shared, attempt: &Attempt, handler: &dyn Erased, end: End) ->
             TaskErrorKind::Cancel { reason } => Conclusion::Cancel { reason },
             TaskErrorKind::Snooze { delay } => Conclusion::Snooze { delay },
         },
-        Trouble::Decode(error) if task.attempt < DECODE_ATTEMPTS_MAX => {
-            retry(ErrorKind::Decode, error, Some(DECODE_DELAY))
+        Trouble::Decode(error) => {
+            let (kind, error) =
+                (ErrorKind::Decode, format!("the payload could not be decoded: {error}"));
+            if task.attempt < DECODE_ATTEMPTS_MAX {
+                retry(kind, error, Some(DECODE_DELAY))
+            } else {
+                Conclusion::Fail { kind, error }
+            }
         }
-        Trouble::Decode(error) => Conclusion::Fail { kind: ErrorKind::Decode, error },
-        Trouble::Encode(error) => Conclusion::Fail { kind: ErrorKind::Result, error },
+        Trouble::Encode(error) => {
+            let error = format!("the result could not be encoded: {error}");
+            Conclusion::Fail { kind: ErrorKind::Result, error }
+        }
     }
 }
 
