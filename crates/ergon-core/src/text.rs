@@ -2,6 +2,9 @@
 
 use std::error::Error;
 
+/// Most causes of an error that are told.
+const CAUSES_MAX: usize = 16;
+
 /// What stands for a character that no store can keep.
 const REPLACEMENT: char = char::REPLACEMENT_CHARACTER;
 
@@ -21,17 +24,12 @@ pub fn storable(text: impl Into<String>, bytes_max: usize) -> String {
     text
 }
 
-/// An error and its causes in one line: `failed to send: connection reset`.
+/// An error and its causes in one line: `failed to send: connection reset`. At most 16 causes, since
+/// an error may be its own.
 #[must_use]
 pub fn error_chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.take(CAUSES_MAX).fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Makes text of bytes that may not be UTF-8 (lone surrogates, raw output of a process).

@@ -24,6 +24,7 @@ use crate::{
     context::Context,
     layer::{self, Call, Done, HandlerError, Trouble},
     registry::{Erased, Registered},
+    seat::Seat,
     shared::{Finished, Shared},
 };
 
@@ -73,7 +74,7 @@ pub(crate) fn start(
         }
     }
     shared.held.insert(misplaced.iter().map(|finished| Arc::clone(&finished.attempt)));
-    shared.held.insert(starting.iter().map(|(seat, _)| Arc::clone(&seat.attempt)));
+    shared.held.insert(starting.iter().map(|(seat, _)| Arc::clone(seat.attempt())));
     let started = u64::try_from(starting.len()).unwrap_or(0);
     shared.tally.started.fetch_add(started, Relaxed);
     for (seat, handler) in starting {
@@ -101,80 +102,10 @@ pub(crate) fn release(
     attempts.into_iter().map(finished).collect()
 }
 
-/// The slot of an attempt and the duty to say how it ended.
-///
-/// However an attempt goes, also when something panics that nobody thought of: its slot comes free,
-/// and its claim is not renewed for ever.
-struct Seat {
-    shared: Arc<Shared>,
-    attempt: Arc<Attempt>,
-    progress: Progress,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    Waiting,
-    Started,
-    HandedIn,
-}
-
-impl Seat {
-    fn take(shared: Arc<Shared>, attempt: Arc<Attempt>) -> Self {
-        shared.slots.take(attempt.queue);
-        Self { shared, attempt, progress: Progress::Waiting }
-    }
-
-    /// Hands the outcome in. Waits when too many are unrecorded: the slot stays taken, so that no
-    /// further task is claimed.
-    async fn hand_in(mut self, conclusion: Conclusion) {
-        self.attempt.set_ended();
-        self.progress = Progress::HandedIn;
-        if self.attempt.has(flag::DISOWNED) {
-            // The claim is somebody else's by now, and so is the task: there is nothing to record.
-            self.shared.tally.stale.fetch_add(1, Relaxed);
-            self.shared.held.remove([&self.attempt.held()]);
-            return;
-        }
-        let finished = Finished { attempt: Arc::clone(&self.attempt), conclusion };
-        if let Err(closed) = self.shared.outcomes.send(finished).await {
-            let id = closed.0.attempt.task.id;
-            tracing::warn!(%id, "an attempt outlived its server; its outcome is not recorded");
-        }
-    }
-
-    /// What is recorded when nobody said how the attempt ended.
-    fn fallback(&self) -> Conclusion {
-        if self.progress == Progress::Waiting {
-            return Conclusion::Release;
-        }
-        let task = &self.attempt.task;
-        let delay = task.spec.retry.ceiling(task.attempt);
-        let error = "the attempt was cut off".to_owned();
-        Conclusion::Retry { delay, kind: ErrorKind::Panic, error }
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.attempt.set_ended();
-        if self.progress != Progress::HandedIn {
-            let attempt = Arc::clone(&self.attempt);
-            let finished = Finished { attempt, conclusion: self.fallback() };
-            if self.shared.outcomes.try_send(finished).is_err() {
-                // There is no room, and nobody to wait for it: others take the task when its lease
-                // ends.
-                self.shared.held.remove([&self.attempt.held()]);
-                self.shared.tally.unrecorded.push(self.attempt.task.id);
-            }
-        }
-        self.shared.slots.give_back(self.attempt.queue);
-    }
-}
-
 /// Runs one attempt to its end, hands its outcome in, and frees its slot.
 async fn run(mut seat: Seat, handler: Arc<Registered>) {
-    seat.progress = Progress::Started;
-    let (shared, attempt) = (&*seat.shared, &seat.attempt);
+    seat.begin();
+    let (shared, attempt) = (seat.shared(), seat.attempt());
     let conclusion = if let Some(missed) = missed_deadline(&attempt.task) {
         missed
     } else {

@@ -12,7 +12,8 @@ use crate::{context::Context, extract::Extract};
 /// `Result<T::Output, TaskError>`, where `T` is the type of the payload. Closures that capture what
 /// they need are handlers too.
 ///
-/// A panic is an ordinary failed attempt. The future is dropped when the attempt exceeds its
+/// A panic is an ordinary failed attempt, also one of the error that is answered, when it is read.
+/// The future is dropped when the attempt exceeds its
 /// timeout, or does not end in time when it was told to: what it does has to survive that at every
 /// `await`.
 #[diagnostic::on_unimplemented(
@@ -134,13 +135,15 @@ pub trait Worker: Send + Sync + 'static {
         context: Context,
     ) -> impl Future<Output = Result<<Self::Task as Task>::Output, TaskError>> + Send;
 
-    /// How long one attempt may run, unless the task says. Default: what the server says.
+    /// How long one attempt may run, unless the task says. Default: what the server says, also
+    /// when this panics.
     fn timeout(&self) -> Option<Duration> {
         None
     }
 
     /// How long a task waits after `attempt` failed attempts (1 is the first), unless the error
-    /// says. Default: what the task says.
+    /// says. Default: what the task says, also when this panics; then the attempt counts as one that
+    /// panicked.
     fn retry_delay(&self, attempt: u16) -> Option<Duration> {
         let _ = attempt;
         None

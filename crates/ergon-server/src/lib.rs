@@ -73,6 +73,7 @@ mod heartbeat;
 mod layer;
 mod maintenance;
 mod registry;
+mod seat;
 mod server;
 mod shared;
 mod shutdown;
