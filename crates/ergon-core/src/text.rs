@@ -28,7 +28,7 @@ pub fn storable(text: impl Into<String>, bytes_max: usize) -> String {
 /// an error may be its own.
 #[must_use]
 pub fn error_chain(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
     causes.take(CAUSES_MAX).fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 

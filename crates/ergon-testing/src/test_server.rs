@@ -36,10 +36,8 @@ const RUNS_MAX: usize = 10_000;
 /// as in production: claims with tokens and leases, retries, crashes and their rescue. What a
 /// handler does beside that, such as waiting, takes real time, or tokio's paused one.
 ///
-/// A handler here takes its payload alone. Give one that takes a state as a closure over it:
-/// `|task| report(task, State(app.clone()))`. One that takes a context needs a server to make it:
-/// run an `ergon_server::Server` on a [`MemoryStore`] with a [`TokioClock`](crate::TokioClock), in a
-/// paused runtime.
+/// A handler here takes its payload alone: wrap one that takes a state too in a closure. One that
+/// takes a context needs an `ergon_server::Server`, on a [`MemoryStore`] in a paused runtime.
 ///
 /// ```
 /// use std::time::Duration;
