@@ -24,6 +24,7 @@ use ergon_core::{
 use crate::{
     RedbStore,
     batch::{Batch, Edit},
+    key::NameId,
     live::TaskState,
     shared::Shared,
 };
@@ -233,7 +234,7 @@ fn bytes_of(conclusion: &Conclusion) -> usize {
 }
 
 /// The kinds and queues of a request, by name and by number.
-type Names<T> = Vec<(crate::key::NameId, T)>;
+type Names<T> = Vec<(NameId, T)>;
 
 /// The names that a request knows by the numbers that records hold.
 #[derive(Debug, Default)]
@@ -243,7 +244,7 @@ struct Known {
 }
 
 impl Known {
-    fn numbers(&self) -> BTreeSet<crate::key::NameId> {
+    fn numbers(&self) -> BTreeSet<NameId> {
         self.kinds.iter().map(|&(number, _)| number).collect()
     }
 }
