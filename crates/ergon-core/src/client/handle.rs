@@ -153,16 +153,15 @@ impl<O: DeserializeOwned + Send + 'static> HandleResult<O> {
             progress.phase != Phase::Cancelled || error.kind == ErrorKind::Cancelled
         };
         let last_error = progress.errors.iter().rfind(|error| is_reason(error));
-        let last_error = last_error.map(|error| error.message.clone());
+        let kind = last_error.map_or(ErrorKind::Error, |error| error.kind);
+        let last_error = last_error.map(|error| error.message.clone()).unwrap_or_default();
         match progress.phase {
             Phase::Completed => {
                 let result = progress.result.as_deref().unwrap_or(b"null");
                 serde_json::from_slice(result).map_err(|source| ResultError::Decode { source })
             }
-            Phase::Cancelled => {
-                Err(ResultError::Cancelled { reason: last_error.unwrap_or_default() })
-            }
-            Phase::Failed => Err(ResultError::Failed { error: last_error.unwrap_or_default() }),
+            Phase::Cancelled => Err(ResultError::Cancelled { reason: last_error }),
+            Phase::Failed => Err(ResultError::Failed { kind, error: last_error }),
             // An operator reopened it between the wait and the read.
             Phase::Waiting | Phase::Running => Err(ResultError::Reopened { id: handle.id }),
         }
@@ -185,6 +184,8 @@ pub enum ResultError {
     /// The task failed for good.
     #[error("the task failed: {error}")]
     Failed {
+        /// What kind of failure its last attempt met.
+        kind: ErrorKind,
         /// What its last attempt said.
         error: String,
     },

@@ -130,7 +130,7 @@ async fn a_handler_decides_for_itself_that_it_is_over() {
     let result = handles[0].result().within(PATIENCE).await;
     assert!(matches!(result, Err(ResultError::Cancelled { reason }) if reason == "not wanted"));
     let result = handles[1].result().within(PATIENCE).await;
-    assert!(matches!(result, Err(ResultError::Failed { error }) if error == "hopeless"));
+    assert!(matches!(result, Err(ResultError::Failed { error, .. }) if error == "hopeless"));
     assert_eq!(handles[2].result().within(PATIENCE).await.unwrap(), 2);
     let report = server.shutdown().await;
     assert_eq!((report.cancelled, report.failed, report.completed), (1, 1, 1));

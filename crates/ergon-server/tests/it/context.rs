@@ -106,7 +106,7 @@ async fn handlers_take_parts_of_the_state_and_own_extractors() {
     let good = work().metadata(("tenant", "acme")).await.unwrap();
     assert_eq!(good.result().within(PATIENCE).await.unwrap(), 42);
     let result = work().await.unwrap().result().within(PATIENCE).await;
-    assert!(matches!(result, Err(ResultError::Failed { error }) if error == "no tenant"));
+    assert!(matches!(result, Err(ResultError::Failed { error, .. }) if error == "no tenant"));
     drop(server.shutdown().await);
 }
 
