@@ -39,7 +39,7 @@ const COMPACT_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// A task that has been running for so long is written down as running, so that the death of its
 /// owner can be counted. Most tasks are done sooner and cost nothing.
-pub(crate) const NOTE_AFTER: Duration = Duration::from_millis(25);
+const NOTE_AFTER: Duration = Duration::from_millis(25);
 
 /// Runs until the inbox is closed; then writes down that the store was closed.
 pub(crate) struct Writer {
@@ -347,7 +347,7 @@ impl Writer {
 }
 
 /// Rows of one lane, in their order.
-pub(crate) type LaneRows = Vec<(Place, Flags)>;
+type LaneRows = Vec<(Place, Flags)>;
 
 /// Reads rows of a lane behind a place, and the last place that was read unless the lane ended.
 pub(crate) fn read_lane(
