@@ -12,6 +12,8 @@ mod demo;
 mod deny;
 mod layers;
 mod lint;
+mod postgres;
+mod setup;
 mod step;
 mod test;
 mod tidy;
@@ -31,6 +33,10 @@ enum Task {
     Ci,
     /// Run the tests of the workspace, then its doctests
     Test(test::Selection),
+    /// Run a throw-away Postgres until Ctrl-C, or for the time of one command
+    Postgres(postgres::Request),
+    /// Install the servers that some tests need, where a package manager can
+    Setup,
     /// Check formatting, clippy's lints and the documentation
     Lint,
     /// Check who depends on whom against the table of allowed edges
@@ -59,6 +65,8 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Bench(request) => return bench::run(&request),
         Task::Torture(request) => return torture::run(&request),
         Task::Demo(request) => return demo::run(&request),
+        Task::Postgres(request) => return postgres::run(&request),
+        Task::Setup => setup::run()?,
         Task::Lint => lint::run()?,
         Task::Layers => layers::run()?,
         Task::Tidy => tidy::run()?,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use cargo_metadata::{Package, Target};
+use cargo_metadata::{Metadata, Package, Target};
 use clap::Args;
 
 use self::{
@@ -18,6 +18,7 @@ use self::{
 };
 use crate::{
     command::{Pipe, cargo, is_installed, render, stream},
+    postgres::services::Services,
     workspace,
 };
 
@@ -41,8 +42,9 @@ pub(crate) fn run_and_report(selection: &Selection) -> Result<ExitCode> {
 
 /// Runs unit and integration tests, then doctests, and prints which were skipped and why.
 pub(crate) fn run(selection: &Selection) -> Result<Tally> {
-    let units = run_units(selection)?;
-    let doctests = run_doctests(selection)?;
+    let services = Services::for_tests(&selection.select(&workspace::metadata()?))?;
+    let units = run_units(selection, &services)?;
+    let doctests = run_doctests(selection, &services)?;
     let tally = Tally::new(units, doctests);
     for skip in &tally.skips {
         eprintln!("{skip}");
@@ -53,9 +55,9 @@ pub(crate) fn run(selection: &Selection) -> Result<Tally> {
     Ok(tally)
 }
 
-fn run_units(selection: &Selection) -> Result<Results> {
+fn run_units(selection: &Selection, services: &Services) -> Result<Results> {
     if is_installed("nextest") {
-        let mut command = selection.command(&["nextest", "run"]);
+        let mut command = selection.command(&["nextest", "run"], services);
         command.args(["--no-tests=pass", "--success-output=immediate", "--color=never", "--"]);
         command.args(&selection.args);
         return observe(&mut command, Pipe::Stderr, NextestOutput::new(selection.is_filtered()));
@@ -63,16 +65,16 @@ fn run_units(selection: &Selection) -> Result<Results> {
     eprintln!(
         "cargo-nextest is not installed (cargo install --locked cargo-nextest): using cargo test"
     );
-    let mut command = selection.command(&["test", "--tests"]);
+    let mut command = selection.command(&["test", "--tests"], services);
     command.args(["--", "--show-output"]).args(&selection.args);
     observe(&mut command, Pipe::Stdout, LibtestOutput::default())
 }
 
-fn run_doctests(selection: &Selection) -> Result<Results> {
+fn run_doctests(selection: &Selection, services: &Services) -> Result<Results> {
     if !selection.has_doctests()? {
         return Ok(Results::default());
     }
-    let mut command = selection.command(&["test", "--doc"]);
+    let mut command = selection.command(&["test", "--doc"], services);
     command.args(["--", "--show-output"]).args(&selection.args);
     observe(&mut command, Pipe::Stdout, LibtestOutput::default())
 }
@@ -88,8 +90,9 @@ fn observe(command: &mut Command, pipe: Pipe, mut output: impl Output) -> Result
 }
 
 impl Selection {
-    fn command(&self, subcommand: &[&str]) -> Command {
+    fn command(&self, subcommand: &[&str], services: &Services) -> Command {
         let mut command = cargo(subcommand);
+        command.envs(services.variables());
         if self.packages.is_empty() {
             command.arg("--workspace");
         }
@@ -108,19 +111,23 @@ impl Selection {
         if self.packages.is_empty() { "the workspace".to_owned() } else { self.packages.join(", ") }
     }
 
+    /// The packages of the workspace that are asked for.
+    fn select<'a>(&self, metadata: &'a Metadata) -> Vec<&'a Package> {
+        let is_selected = |package: &&Package| {
+            self.packages.is_empty() || self.packages.iter().any(|name| package.name == *name)
+        };
+        metadata.workspace_packages().into_iter().filter(is_selected).collect()
+    }
+
     /// Cargo refuses to run doctests when no selected package has a library.
     fn has_doctests(&self) -> Result<bool> {
         let metadata = workspace::metadata()?;
-        let is_selected = |package: &Package| {
-            self.packages.is_empty() || self.packages.iter().any(|name| package.name == *name)
-        };
         let has_doctests = |target: &Target| {
             target.doctest && (target.is_lib() || target.is_rlib() || target.is_proc_macro())
         };
-        let packages = metadata.workspace_packages();
-        Ok(packages
+        Ok(self
+            .select(&metadata)
             .into_iter()
-            .filter(|package| is_selected(package))
             .any(|package| package.targets.iter().any(has_doctests)))
     }
 }

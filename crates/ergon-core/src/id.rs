@@ -3,7 +3,7 @@
 use std::{
     fmt,
     str::FromStr,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use jiff::Timestamp;
@@ -24,8 +24,10 @@ const RANDOM_BITS: u32 = 62;
 /// The id of a task: a UUID of version 7, chosen by whoever enqueues.
 ///
 /// Ids are ordered by the time of their making, unique without coordination, and let an enqueue be
-/// repeated safely: the same id is never a second task. The low 12 bits are an offset: 0 for a task
-/// enqueued alone, 0..n for the tasks of one *pack*, which share all other bits.
+/// repeated safely: the same id is never a second task. The low 12 bits are an offset within a
+/// *pack*, whose ids share all other bits: 0..n for the tasks of one batch, and one after another for
+/// tasks that the same source names singly within a millisecond. So runs of tasks that were made
+/// together are short ranges of ids, whichever way they were enqueued.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId(u128);
 
@@ -188,50 +190,98 @@ impl fmt::Debug for Token {
 
 /// Makes ids; injected so that tests can foresee them.
 pub trait IdSource: fmt::Debug + Send + Sync {
-    /// Makes an id with offset 0, larger than every id that this source made before.
+    /// Makes an id that is larger than every id that this source made before.
+    ///
+    /// It may share its [pack](TaskId::pack) with other ids of this method, and with none of
+    /// [`next_pack`](Self::next_pack).
     fn next_id(&self, now: Timestamp) -> TaskId;
 
-    /// Makes the id of a server.
+    /// Makes the first id of a pack: larger than every id that this source made before, with offset
+    /// 0, and so that no other id that this source made or will make shares its other bits. The
+    /// offsets above 0 are the caller's.
+    fn next_pack(&self, now: Timestamp) -> TaskId;
+
+    /// Makes the id of a server, which is like that of no task.
     fn next_server(&self, now: Timestamp) -> ServerId {
-        ServerId(self.next_id(now).as_u128())
+        ServerId(self.next_pack(now).as_u128())
     }
 }
 
 /// Makes random, strictly increasing ids.
+///
+/// A millisecond begins with random bits of its own, by which it differs from that of any other
+/// source. Within it, and after a clock stepped back, ids count offsets up from 0; after
+/// [`PACK_LEN_MAX`] of them, or after a whole pack was taken, the bits step up by a random amount and
+/// the offsets begin again.
 #[derive(Debug)]
 pub struct SystemIds<R> {
     rng: R,
-    /// Milliseconds and random bits of the newest id.
-    newest: Mutex<(u64, u64)>,
+    newest: Mutex<Newest>,
+}
+
+/// The newest pack, and how much of it is used.
+#[derive(Debug)]
+struct Newest {
+    millis: u64,
+    random: u64,
+    /// The offset of the next single id; [`PACK_LEN_MAX`] when the pack is used up.
+    offset: usize,
 }
 
 impl<R: Rng> SystemIds<R> {
     /// Makes a source that draws from `rng`.
     pub const fn new(rng: R) -> Self {
-        Self { rng, newest: Mutex::new((0, 0)) }
+        let newest = Newest { millis: 0, random: 0, offset: PACK_LEN_MAX };
+        Self { rng, newest: Mutex::new(newest) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Newest> {
+        // No change can panic half way, so what a panicking thread left behind is whole.
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<R: Rng> IdSource for SystemIds<R> {
     fn next_id(&self, now: Timestamp) -> TaskId {
-        let drawn = self.rng.next_u64();
-        let now_millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        if now_millis > newest.0 {
-            // The top bit stays free, so that steps within the millisecond have room.
-            *newest = (now_millis, drawn >> (64 - RANDOM_BITS + 1));
-        } else {
-            // The same millisecond, or a clock that stepped back: a random step keeps ids of other
-            // sources in the same millisecond apart.
-            let stepped = newest.1 + 1 + (drawn >> 24);
-            *newest = if stepped >> RANDOM_BITS == 0 {
-                (newest.0, stepped)
-            } else {
-                (newest.0 + 1, drawn >> (64 - RANDOM_BITS + 1))
-            };
+        let millis = unix_millis(now);
+        let mut newest = self.lock();
+        if millis > newest.millis || newest.offset >= PACK_LEN_MAX {
+            newest.begin_pack(millis, self.rng.next_u64());
         }
-        TaskId::from_parts(newest.0, newest.1, 0)
+        let offset = u16::try_from(newest.offset).unwrap_or_default();
+        newest.offset += 1;
+        TaskId::from_parts(newest.millis, newest.random, offset)
     }
+
+    fn next_pack(&self, now: Timestamp) -> TaskId {
+        let mut newest = self.lock();
+        newest.begin_pack(unix_millis(now), self.rng.next_u64());
+        newest.offset = PACK_LEN_MAX;
+        TaskId::from_parts(newest.millis, newest.random, 0)
+    }
+}
+
+impl Newest {
+    /// Begins a pack that is larger than the one before.
+    fn begin_pack(&mut self, millis: u64, drawn: u64) {
+        // The top bit stays free, so that steps within the millisecond have room.
+        let fresh = drawn >> (64 - RANDOM_BITS + 1);
+        // The same millisecond, or a clock that stepped back: a random step keeps ids of other
+        // sources in the same millisecond apart.
+        let stepped = self.random + 1 + (drawn >> 24);
+        (self.millis, self.random) = if millis > self.millis {
+            (millis, fresh)
+        } else if stepped >> RANDOM_BITS == 0 {
+            (self.millis, stepped)
+        } else {
+            (self.millis + 1, fresh)
+        };
+        self.offset = 0;
+    }
+}
+
+fn unix_millis(at: Timestamp) -> u64 {
+    u64::try_from(at.as_millisecond()).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -250,17 +300,62 @@ mod tests {
         assert_eq!(id.offset(), 0);
     }
 
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millisecond(millis).unwrap()
+    }
+
     #[test]
-    fn ids_increase_within_a_millisecond_and_when_the_clock_steps_back() {
+    fn ids_and_packs_increase_within_a_millisecond_and_when_the_clock_steps_back() {
         let ids = SystemIds::new(SystemRng);
         let mut previous = TaskId::MIN;
-        for step in 0..10_000_i64 {
-            let millis = 1_700_000_000_000 + if step % 3 == 0 { 0 } else { -step };
-            let id = ids.next_id(Timestamp::from_millisecond(millis).unwrap());
-            assert!(id > previous);
+        for step in 0..20_000_i64 {
+            let now = at(1_700_000_000_000 + if step % 3 == 0 { 0 } else { -step });
+            let id = if step % 5_000 == 7 { ids.next_pack(now) } else { ids.next_id(now) };
+            assert!(id > previous, "{id} {previous}");
             previous = id;
         }
         assert!(previous < TaskId::MAX);
+    }
+
+    #[test]
+    fn ids_of_one_millisecond_count_the_offsets_of_a_pack() {
+        let ids = SystemIds::new(SystemRng);
+        let now = at(1_700_000_000_000);
+        let first = ids.next_id(now);
+        assert_eq!(first.offset(), 0);
+        for offset in 1..PACK_LEN_MAX {
+            let earlier = at(1_700_000_000_000 - i64::try_from(offset % 2).unwrap());
+            let id = ids.next_id(earlier);
+            assert_eq!(id, first.with_offset(u16::try_from(offset).unwrap()));
+        }
+        let next = ids.next_id(now);
+        assert_eq!((next.offset(), next.made_at()), (0, now));
+        assert!(next.pack() > first.pack());
+        let later = ids.next_id(at(1_700_000_000_001));
+        assert_eq!((later.offset(), later.made_at()), (0, at(1_700_000_000_001)));
+    }
+
+    #[test]
+    fn a_pack_is_shared_with_no_other_id() {
+        let ids = SystemIds::new(SystemRng);
+        let now = at(1_700_000_000_000);
+        let singles = [ids.next_id(now), ids.next_id(now)];
+        let (one, other) = (ids.next_pack(now), ids.next_pack(now));
+        let server = TaskId::from_u128(ids.next_server(now).as_u128()).unwrap();
+        let after = ids.next_id(now);
+        assert_eq!(singles[0].pack(), singles[1].pack());
+        assert_eq!([one.offset(), other.offset(), server.offset(), after.offset()], [0; 4]);
+        let packs = [singles[1], one, other, server, after].map(TaskId::pack);
+        assert!(packs.is_sorted_by(|before, after| before < after), "{packs:?}");
+        assert_eq!(ids.next_id(now), after.with_offset(1));
+    }
+
+    #[test]
+    fn packs_that_run_out_of_bits_go_on_in_the_next_millisecond() {
+        let mut newest = Newest { millis: 5, random: (1 << RANDOM_BITS) - 1, offset: 1 };
+        newest.begin_pack(5, u64::MAX);
+        assert_eq!((newest.millis, newest.offset), (6, 0));
+        assert_eq!(newest.random >> (RANDOM_BITS - 1), 0);
     }
 
     #[test]

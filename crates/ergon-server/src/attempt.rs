@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
@@ -53,8 +53,8 @@ pub(crate) struct Attempt {
     /// When the lease was last asked for, by claim or beat, in microseconds of the server's life:
     /// it ends no earlier than this plus its length.
     renewed: AtomicU64,
-    /// When the attempt exceeds its timeout.
-    pub(crate) ends_at: Instant,
+    /// When the attempt exceeds its timeout, once it is started.
+    ends_at: OnceLock<Instant>,
     pub(crate) client: Client,
     flags: AtomicU8,
     /// Wakes those who wait for a reason to stop.
@@ -64,18 +64,12 @@ pub(crate) struct Attempt {
 }
 
 impl Attempt {
-    pub(crate) fn new(
-        task: ClaimedTask,
-        queue: usize,
-        claimed: Duration,
-        ends_at: Instant,
-        client: Client,
-    ) -> Self {
+    pub(crate) fn new(task: ClaimedTask, queue: usize, claimed: Duration, client: Client) -> Self {
         Self {
             task,
             queue,
             renewed: AtomicU64::new(micros(claimed)),
-            ends_at,
+            ends_at: OnceLock::new(),
             client,
             flags: AtomicU8::new(0),
             told: Notify::const_new(),
@@ -85,6 +79,16 @@ impl Attempt {
 
     pub(crate) const fn held(&self) -> Held {
         Held { id: self.task.id, token: self.task.token }
+    }
+
+    /// Notes that the attempt is started, and when it exceeds its timeout.
+    pub(crate) fn set_started(&self, ends_at: Instant) {
+        self.ends_at.get_or_init(|| ends_at);
+    }
+
+    /// When the attempt exceeds its timeout; at once when it was never started.
+    pub(crate) fn ends_at(&self) -> Instant {
+        self.ends_at.get().copied().unwrap_or_else(Instant::now)
     }
 
     /// Notes that the lease was renewed by a beat sent at this time of the server's life.

@@ -68,6 +68,14 @@ pub struct ServerConfig {
     /// Default 2,048: measured, far larger ones make deep drains slower, as what runs no longer fits
     /// the processor's cache.
     pub outcomes_max: usize,
+    /// Most tasks that are claimed before there are slots for them: 0 to 10,000. Default 1,024.
+    ///
+    /// So many are claimed ahead as the slots work off while three claims are answered, so that they do
+    /// not wait for the store: none when handlers take long, and never more than 50 ms of work. What
+    /// is claimed and not started after 100 ms is given back, with no attempt spent. A task that is
+    /// enqueued with a higher priority starts behind those that were claimed by then. 0 claims for
+    /// free slots alone.
+    pub claim_ahead_max: usize,
 }
 
 impl Default for ServerConfig {
@@ -87,6 +95,7 @@ impl Default for ServerConfig {
             flush_batch_max: 1_000,
             flush_age: Duration::from_millis(5),
             outcomes_max: 2_048,
+            claim_ahead_max: 1_024,
         }
     }
 }
@@ -121,6 +130,7 @@ setters! {
     flush_batch_max: usize => flush_batch_max;
     flush_age: Duration => flush_age;
     outcomes_max: usize => outcomes_max;
+    claim_ahead_max: usize => claim_ahead_max;
 }
 
 /// Chosen without measurement: soon enough for whoever cancels a task and watches it stop, and seldom
@@ -165,7 +175,8 @@ impl ServerConfig {
         let concurrency = self.concurrency.unwrap_or(1);
         within("concurrency", concurrency, 1, CONCURRENCY_MAX)?;
         within("flush_batch_max", self.flush_batch_max, 1, BATCH_MAX)?;
-        within("outcomes_max", self.outcomes_max, 1, 1_000_000)
+        within("outcomes_max", self.outcomes_max, 1, 1_000_000)?;
+        within("claim_ahead_max", self.claim_ahead_max, 0, CLAIM_MAX)
     }
 }
 

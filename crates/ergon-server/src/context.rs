@@ -135,7 +135,7 @@ impl Context {
     /// How long the attempt may still run before it exceeds its timeout.
     #[must_use]
     pub fn remaining(&self) -> Duration {
-        self.attempt.ends_at.saturating_duration_since(Instant::now())
+        self.attempt.ends_at().saturating_duration_since(Instant::now())
     }
 
     /// A client of the same store, for follow-up tasks.

@@ -7,7 +7,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     task::{self, Poll},
     time::Duration,
 };
@@ -25,7 +25,8 @@ use crate::{
     layer::{self, Call, Done, HandlerError, Trouble},
     registry::{Erased, Registered},
     seat::Seat,
-    shared::{Finished, Shared},
+    shared::Shared,
+    stock::Ready,
 };
 
 /// Attempts that a payload that cannot be decoded has: with the delay between them enough for a
@@ -35,71 +36,17 @@ const DECODE_ATTEMPTS_MAX: u16 = 3;
 /// How long such a task waits between attempts.
 const DECODE_DELAY: Duration = Duration::from_secs(5 * 60);
 
-/// How long a task waits that the store should not have handed out.
-const MISPLACED_DELAY: Duration = Duration::from_secs(60);
-
 /// A timeout that ends after any process.
 const FAR: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
-/// Starts an attempt for each task.
-pub(crate) fn start(
-    shared: &Arc<Shared>,
-    tracker: &TaskTracker,
-    claimed: Vec<ClaimedTask>,
-    claim_sent: Duration,
-) -> Vec<Finished> {
-    let now = Instant::now();
-    let mut misplaced = Vec::new();
-    let mut starting = Vec::with_capacity(claimed.len());
-    for task in claimed {
-        let handler = shared.registry.get(&task.spec.kind).cloned();
-        let place = shared.slots.place(&task.spec.queue);
-        let timeout = task.spec.timeout.or_else(|| handler.as_ref()?.timeout());
-        let timeout = timeout.unwrap_or(shared.config.default_timeout);
-        let ends_at = now + std::cmp::min(timeout, FAR);
-        let client = shared.client.clone();
-        let queue = place.unwrap_or(usize::MAX);
-        let attempt = Arc::new(Attempt::new(task, queue, claim_sent, ends_at, client));
-        match (handler, place) {
-            (Some(handler), Some(_)) => {
-                starting.push((Seat::take(Arc::clone(shared), attempt), handler));
-            }
-            (None, _) | (_, None) => {
-                tracing::error!(id = %attempt.task.id, "the store handed out what was not asked for");
-                attempt.set_ended();
-                let delay = MISPLACED_DELAY;
-                let conclusion = Conclusion::Snooze { delay };
-                misplaced.push(Finished { attempt, conclusion });
-            }
-        }
-    }
-    shared.held.insert(misplaced.iter().map(|finished| Arc::clone(&finished.attempt)));
-    shared.held.insert(starting.iter().map(|(seat, _)| Arc::clone(seat.attempt())));
-    let started = u64::try_from(starting.len()).unwrap_or(0);
-    shared.tally.started.fetch_add(started, Relaxed);
-    for (seat, handler) in starting {
-        tracker.spawn(run(seat, handler));
-    }
-    misplaced
-}
-
-/// Gives tasks back that were claimed and not started.
-pub(crate) fn release(
-    shared: &Shared,
-    claimed: Vec<ClaimedTask>,
-    claim_sent: Duration,
-) -> Vec<Finished> {
-    let now = Instant::now();
-    let released = |task| {
-        let client = shared.client.clone();
-        let attempt = Attempt::new(task, usize::MAX, claim_sent, now, client);
-        attempt.set_ended();
-        Arc::new(attempt)
-    };
-    let attempts: Vec<_> = claimed.into_iter().map(released).collect();
-    shared.held.insert(attempts.iter().cloned());
-    let finished = |attempt| Finished { attempt, conclusion: Conclusion::Release };
-    attempts.into_iter().map(finished).collect()
+/// Starts the attempt of a task, in a slot that is free.
+pub(crate) fn start(shared: &Arc<Shared>, tracker: &TaskTracker, ready: Ready, now: Instant) {
+    let Ready { attempt, handler, .. } = ready;
+    let seat = Seat::take(Arc::clone(shared), attempt, now);
+    let timeout = seat.attempt().task.spec.timeout.or_else(|| handler.timeout());
+    let timeout = timeout.unwrap_or(shared.config.default_timeout);
+    seat.attempt().set_started(now + std::cmp::min(timeout, FAR));
+    tracker.spawn(run(seat, handler));
 }
 
 /// Runs one attempt to its end, hands its outcome in, and frees its slot.
@@ -297,7 +244,7 @@ impl<'a> Running<'a> {
         if flags & flag::DROP != 0 {
             return Poll::Ready(End::Dropped);
         }
-        let ends_at = self.attempt.ends_at;
+        let ends_at = self.attempt.ends_at();
         let limit = if flags & flag::STOP == 0 {
             ends_at
         } else {

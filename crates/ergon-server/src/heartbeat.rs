@@ -99,7 +99,7 @@ fn answer_limit(shared: &Shared, attempts: &[Arc<Attempt>], sent: Duration) -> D
 }
 
 /// When the handler has to be told that the lease may be over, in the server's life.
-fn lease_end(shared: &Shared, attempt: &Attempt) -> Duration {
+pub(crate) fn lease_end(shared: &Shared, attempt: &Attempt) -> Duration {
     attempt.renewed() + shared.config.lease - shared.config.lease_margin()
 }
 
@@ -123,7 +123,7 @@ fn lose(shared: &Shared, held: &Held) {
         // Its outcome is on the way, and may be why the claim is over; the verdict will tell.
         return;
     }
-    tracing::warn!(id = %held.id, token = %held.token, "a lease was lost while the task ran");
+    tracing::warn!(id = %held.id, token = %held.token, "a lease was lost while the task was held");
     attempt.tell(flag::LOST | flag::DISOWNED);
     shared.held.disown(held);
 }

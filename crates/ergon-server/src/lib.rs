@@ -39,8 +39,8 @@
 //!
 //! # What becomes of a task
 //!
-//! The *fetcher* claims exactly as many tasks as can be started; the *executor* runs each attempt
-//! within its limits; the *completer* records outcomes in batches; the *heartbeat* renews the leases
+//! The *fetcher* claims as many tasks as can be started, and a few ahead when slots come free faster
+//! than a claim is answered; the *executor* runs each attempt within its limits; the *completer* records outcomes in batches; the *heartbeat* renews the leases
 //! of what is held, from the claim until the outcome is recorded. Two loops stand beside: the
 //! *rescuer* takes tasks back from servers that died, the *pruner* removes what outlived its
 //! retention.
@@ -70,8 +70,10 @@ mod extract;
 mod fetcher;
 mod handler;
 mod heartbeat;
+mod hint;
 mod layer;
 mod maintenance;
+mod pace;
 mod registry;
 mod seat;
 mod server;
@@ -80,6 +82,7 @@ mod shutdown;
 mod signal;
 mod slots;
 mod status;
+mod stock;
 
 pub use crate::{
     attempt::CancelReason,

@@ -3,6 +3,7 @@
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use ergon_core::{Conclusion, ErrorKind};
+use tokio::time::Instant;
 
 use crate::{
     attempt::{Attempt, flag},
@@ -16,6 +17,7 @@ use crate::{
 pub(crate) struct Seat {
     shared: Arc<Shared>,
     attempt: Arc<Attempt>,
+    since: Instant,
     progress: Progress,
 }
 
@@ -27,9 +29,9 @@ enum Progress {
 }
 
 impl Seat {
-    pub(crate) fn take(shared: Arc<Shared>, attempt: Arc<Attempt>) -> Self {
+    pub(crate) fn take(shared: Arc<Shared>, attempt: Arc<Attempt>, now: Instant) -> Self {
         shared.slots.take(attempt.queue);
-        Self { shared, attempt, progress: Progress::Waiting }
+        Self { shared, attempt, since: now, progress: Progress::Waiting }
     }
 
     pub(crate) const fn attempt(&self) -> &Arc<Attempt> {
@@ -46,7 +48,7 @@ impl Seat {
     }
 
     /// Hands the outcome in. Waits when too many are unrecorded: the slot stays taken, so that no
-    /// further task is claimed.
+    /// further task is started.
     pub(crate) async fn hand_in(mut self, conclusion: Conclusion) {
         self.attempt.set_ended();
         self.progress = Progress::HandedIn;
@@ -88,6 +90,6 @@ impl Drop for Seat {
                 self.shared.tally.unrecorded.push(self.attempt.task.id);
             }
         }
-        self.shared.slots.give_back(self.attempt.queue);
+        self.shared.slots.give_back(self.attempt.queue, self.since.elapsed());
     }
 }

@@ -270,7 +270,8 @@ impl RunningServer {
 
     /// Shuts down, and reports what is unfinished.
     ///
-    /// From the first instant nothing is claimed. Handlers that run have the
+    /// From the first instant nothing is claimed, and what was
+    /// [claimed ahead](ServerConfig::claim_ahead_max) is given back. Handlers that run have the
     /// [grace period](ServerConfig::grace_period) to end on their own; then their contexts say that
     /// they are to stop, and after the [abort period](ServerConfig::abort_period) they are dropped
     /// and their tasks given back: due as before, with no attempt spent. A handler that blocks its

@@ -22,7 +22,8 @@ pub(super) struct Row {
 }
 
 /// They may use anything, because nobody can depend on them.
-pub(super) const UNPUBLISHED: &[&str] = &["ergon-bench", "ergon-examples", "xtask"];
+pub(super) const UNPUBLISHED: &[&str] =
+    &["ergon-bench", "ergon-cluster", "ergon-examples", "xtask"];
 
 const REDB: &[&str] = &["redb"];
 const SQL: &[&str] = &["sqlx", "postgres", "tokio-postgres"];
@@ -66,7 +67,8 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "ergon-postgres",
-        dev: &["ergon-testing"],
+        // Its tests stop and kill a server of their own.
+        dev: &["ergon-cluster", "ergon-testing"],
         never: &[REDB, HTTP, PROMETHEUS, OTEL],
         ..POINT
     },
@@ -82,7 +84,12 @@ pub(super) const ROWS: &[Row] = &[
         ..POINT
     },
     // Its Postgres helper makes schemas, so it may speak SQL.
-    Row { name: "ergon-testing", never: &[REDB, HTTP, PROMETHEUS, OTEL], ..POINT },
+    Row {
+        name: "ergon-testing",
+        dev: &["ergon-cluster"],
+        never: &[REDB, HTTP, PROMETHEUS, OTEL],
+        ..POINT
+    },
     Row {
         name: "ergon-cli",
         own: &[

@@ -68,6 +68,18 @@ fn the_test_helper_is_for_tests() {
 }
 
 #[test]
+fn clusters_are_for_the_tests_of_what_speaks_sql() {
+    for row in ROWS {
+        let may = ["ergon-postgres", "ergon-testing"].contains(&row.name);
+        let in_tests = (!may).then_some("not an allowed edge");
+        let elsewhere = if may { "move it to [dev-dependencies]" } else { "not an allowed edge" };
+        check_edge(row.name, edge("ergon-cluster", Kind::Dev), in_tests);
+        check_edge(row.name, edge("ergon-cluster", Kind::Normal), Some(elsewhere));
+    }
+    check_edge("ergon-bench", edge("ergon-cluster", Kind::Normal), None);
+}
+
+#[test]
 fn a_dev_dependency_on_ours_has_no_version() {
     let versioned = Edge { has_version: true, ..edge("ergon-testing", Kind::Dev) };
     check_edge("ergon-redb", versioned.clone(), Some("{ path = \"../ergon-testing\" }"));

@@ -226,7 +226,7 @@ impl<O> EnqueueMany<O> {
         for (index, payload) in self.payloads.into_iter().enumerate() {
             let offset = index % PACK_LEN_MAX;
             if offset == 0 {
-                pack = inner.ids.next_id(now);
+                pack = inner.ids.next_pack(now);
             }
             let id = pack.with_offset(u16::try_from(offset).unwrap_or_default());
             let payload = payload.map_err(|source| EnqueueError::Encode { source })?;

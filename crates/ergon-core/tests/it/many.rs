@@ -1,6 +1,11 @@
 //! Many enqueues at once: packs, batches, all or nothing.
 
-use ergon_core::{EnqueueError, Limits, RunAt, Tag, Unique, id::PACK_LEN_MAX, limits::BATCH_MAX};
+use std::sync::Arc;
+
+use ergon_core::{
+    EnqueueError, Limits, RunAt, SystemIds, SystemRng, Tag, TaskId, Unique, id::PACK_LEN_MAX,
+    limits::BATCH_MAX,
+};
 use ergon_testing::{Faulty, MemoryStore, Operation};
 
 use super::*;
@@ -18,6 +23,20 @@ async fn the_tasks_of_a_pack_share_an_id_and_count_its_offsets() {
     let next = client.enqueue(Plain(9)).await.unwrap();
     assert!(next.id() > enqueued[4].id());
     assert_ne!(next.id().pack(), pack);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tasks_enqueued_singly_in_one_millisecond_share_a_pack_and_never_that_of_a_batch() {
+    let (client, _store) = client_with(|builder| builder.ids(Arc::new(SystemIds::new(SystemRng))));
+    let single = async |number| client.enqueue(Plain(number)).await.unwrap().id();
+    // The clock is paused: all of this is one millisecond.
+    let (first, second) = (single(1).await, single(2).await);
+    assert_eq!(second, first.with_offset(1));
+    let batch = client.enqueue_many([3, 4].map(Plain)).await.unwrap();
+    let third = single(5).await;
+    assert_eq!((batch[0].id().offset(), third.offset()), (0, 0));
+    let packs = [second, batch[1].id(), third].map(TaskId::pack);
+    assert!(packs.is_sorted_by(|before, after| before < after), "{packs:?}");
 }
 
 #[tokio::test(start_paused = true)]

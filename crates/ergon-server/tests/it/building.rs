@@ -47,6 +47,7 @@ fn numbers_and_names_are_checked() {
     check(builder().config(config.clone().heartbeat_interval(minute)), "heartbeat_interval: ");
     check(builder().config(config.clone().concurrency(0)), "concurrency: 0 is not within 1..=");
     check(builder().config(config.clone().flush_batch_max(10_001)), "flush_batch_max: ");
+    check(builder().config(config.clone().claim_ahead_max(10_001)), "claim_ahead_max: ");
     check(builder().config(config.poll_interval(Duration::ZERO)), "poll_interval: ");
 }
 

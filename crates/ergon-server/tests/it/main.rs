@@ -1,6 +1,8 @@
 //! Tests of the runtime, on the memory store and, where time matters, on a paused clock.
 
 #[cfg(test)]
+mod ahead;
+#[cfg(test)]
 mod attempts;
 #[cfg(test)]
 mod building;

@@ -1,0 +1,174 @@
+//! Changes of single tasks: read where each is, decide by the rules of core, write all or nothing.
+//!
+//! The write names every row as it was read. When one of them is not there any more, since a claim, an
+//! outcome or another command came first, nothing happens, and the whole is read and decided anew.
+
+mod list;
+
+use std::collections::BTreeMap;
+
+use ergon_core::{Phase, Progress, StoreError, TaskId, transition};
+use jiff::Timestamp;
+
+use self::list::Lists;
+use crate::{
+    place::{self, Found, Place},
+    range::Runs,
+    shared::Shared,
+    sql::Bound,
+    value::{column, small},
+};
+
+/// How often a change is decided anew before it is given up as lost.
+const ATTEMPTS_MAX: u32 = 20;
+
+/// Tasks as they were found, and as they are to become.
+#[derive(Debug)]
+pub(crate) struct Change {
+    entries: BTreeMap<TaskId, Entry>,
+}
+
+/// One task.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) found: Found,
+    pub(crate) progress: Progress,
+    /// Whether it is to be removed.
+    pub(crate) is_removed: bool,
+}
+
+impl Entry {
+    fn is_changed(&self) -> bool {
+        self.is_removed || self.progress != self.found.progress
+    }
+
+    /// Whether a row of `settled` says everything about the task.
+    fn is_plain(&self) -> bool {
+        let progress = &self.progress;
+        let settled = progress.settled.map(|settled| settled.token);
+        progress.phase == Phase::Completed
+            && self.found.version == 0
+            && progress.attempt == 1
+            && progress.crash_count == 0
+            && progress.errors.is_empty()
+            && !progress.cancel_requested
+            && progress.max_attempts == self.found.max_attempts
+            && progress.priority == self.found.lane.priority
+            && settled == Some(progress.token)
+    }
+}
+
+impl Change {
+    fn new(found: Vec<Found>) -> Self {
+        let entry = |found: Found| {
+            let progress = found.progress.clone();
+            (found.id, Entry { found, progress, is_removed: false })
+        };
+        Self { entries: found.into_iter().map(entry).collect() }
+    }
+
+    /// The task, unless it does not exist.
+    pub(crate) fn task(&mut self, id: TaskId) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(&id)?;
+        (entry.found.place != Place::Gone && !entry.is_removed).then_some(entry)
+    }
+
+    /// The instant that the clock showed at the read; `None` when nothing was found.
+    pub(crate) fn now(&self) -> Option<Timestamp> {
+        self.entries.values().next().map(|entry| entry.found.now)
+    }
+
+    fn changed(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values().filter(|entry| entry.is_changed())
+    }
+}
+
+impl Shared {
+    /// Finds tasks, lets `decide` change them, and writes what it changed.
+    ///
+    /// `decide` is called again when something came first.
+    pub(crate) async fn change<R>(
+        &self,
+        find: &Bound,
+        mut decide: impl FnMut(&mut Change) -> Result<R, StoreError>,
+    ) -> Result<R, StoreError> {
+        let mut attempt = 0;
+        loop {
+            let rows = self.database.rows(|| find.query()).await?;
+            let found = place::read(&self.database, &self.sql, &self.names, &rows).await?;
+            let mut change = Change::new(found);
+            let answer = decide(&mut change)?;
+            match self.write(&change).await {
+                Err(StoreError::Conflict) if attempt < ATTEMPTS_MAX => attempt += 1,
+                written => return written.map(|()| answer),
+            }
+            self.step_back(attempt).await;
+        }
+    }
+
+    async fn write(&self, change: &Change) -> Result<(), StoreError> {
+        if change.changed().next().is_none() {
+            return Ok(());
+        }
+        let lanes = change.changed().map(|entry| (&entry.found.lane.queue, entry.progress.priority));
+        self.names.ensure_lanes(&self.database, &self.sql, lanes).await?;
+        let leases = self.leases_of(change).await?;
+        let lists = Lists::of(change, &self.names, leases)?;
+        let query = lists.bind(&self.sql);
+        self.database.execute(|| query.query()).await?;
+        self.after(change);
+        Ok(())
+    }
+
+    /// Reads the leases that tasks are to be taken out of.
+    async fn leases_of(&self, change: &Change) -> Result<BTreeMap<(i64, i32), Runs>, StoreError> {
+        let token = |entry: &Entry| match entry.found.place {
+            Place::Lease { token, .. } => Some(token),
+            Place::Ready { .. }
+            | Place::OtherLease
+            | Place::Settled { .. }
+            | Place::Finished
+            | Place::Gone => None,
+        };
+        let mut tokens: Vec<i64> = change.changed().filter_map(token).collect();
+        tokens.sort_unstable();
+        tokens.dedup();
+        if tokens.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let query = self.sql.leases.with(tokens);
+        let rows = self.database.rows(|| query.query()).await?;
+        rows.iter()
+            .map(|row| Ok(((column(row, "token")?, column(row, "part")?), Runs::read(row)?)))
+            .collect()
+    }
+
+    /// Tells whoever waits in this process what a change made due, or finished.
+    fn after(&self, change: &Change) {
+        let is_due = |entry: &&Entry| !entry.is_removed && entry.progress.phase == Phase::Waiting;
+        let mut due: Vec<_> =
+            change.changed().filter(is_due).map(|entry| entry.found.lane.queue.clone()).collect();
+        due.sort_unstable();
+        due.dedup();
+        if !due.is_empty() {
+            self.ring(&due);
+        }
+        let is_over = |entry: &&Entry| entry.is_removed || entry.progress.phase.is_terminal();
+        self.finished(change.changed().filter(is_over).map(|entry| entry.found.id));
+        for entry in change.changed() {
+            if let Place::Lease { token, .. } = entry.found.place
+                && let Ok(token) = small::<u64, i64>(token)
+            {
+                self.claims.forget(token);
+            }
+        }
+    }
+}
+
+/// Whether a task that stands so does not hold its unique key any more.
+fn frees_key(entry: &Entry) -> Result<Option<[u8; 32]>, StoreError> {
+    let key = entry.found.unique()?;
+    Ok(key
+        .filter(|key| entry.is_removed || transition::has_left_scope(key.scope, &entry.progress))
+        .map(|key| key.hash))
+}

@@ -1,0 +1,159 @@
+//! Role *dispatch*: hands tasks to servers and records what became of them.
+
+mod beat;
+pub(crate) mod claim;
+pub(crate) mod claims;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ergon_core::{
+    ClaimedTask, Conclusion, KindName, Now, Outcome, QueueName, Rejection, StoreError, Verdict,
+    outcome::check_batch,
+    store::{Beat, BeatReply, ClaimRequest, Dispatch},
+    transition,
+};
+
+use self::claims::Settling;
+use crate::{
+    PostgresStore, place,
+    shared::{Shared, given},
+    value::{column, small},
+};
+
+#[async_trait]
+impl Dispatch for PostgresStore {
+    async fn claim(&self, request: &ClaimRequest) -> Result<Vec<ClaimedTask>, StoreError> {
+        check_lease(request.lease)?;
+        check_batch(request.limit)?;
+        self.shared().claim(request).await
+    }
+
+    async fn finish(&self, outcomes: &[Outcome], now: Now) -> Result<Vec<Verdict>, StoreError> {
+        check_batch(outcomes.len())?;
+        self.shared().finish(outcomes, now).await
+    }
+
+    async fn beat(&self, beat: &Beat) -> Result<BeatReply, StoreError> {
+        check_lease(beat.lease)?;
+        check_batch(beat.held.len())?;
+        self.shared().beat(beat).await
+    }
+
+    async fn wait_for_work(&self, queues: &[QueueName], kinds: &[KindName], within: Duration) {
+        self.shared().wait_for_work(queues, kinds, within).await;
+    }
+}
+
+fn check_lease(lease: Duration) -> Result<(), StoreError> {
+    if lease.is_zero() {
+        Err(StoreError::rejected(Rejection::ZeroDuration { what: "lease" }))
+    } else {
+        Ok(())
+    }
+}
+
+impl Shared {
+    async fn finish(&self, outcomes: &[Outcome], now: Now) -> Result<Vec<Verdict>, StoreError> {
+        if outcomes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut verdicts = vec![None; outcomes.len()];
+        self.settle(outcomes, now, &mut verdicts).await?;
+        let careful: Vec<usize> =
+            (0..outcomes.len()).filter(|&at| verdicts.get(at) == Some(&None)).collect();
+        if !careful.is_empty() {
+            let chosen: Vec<Outcome> = careful
+                .iter()
+                .filter_map(|&at| outcomes.get(at))
+                .map(|outcome| Outcome {
+                    conclusion: outcome.conclusion.clone().storable(&self.limits),
+                    ..outcome.clone()
+                })
+                .collect();
+            let decided = self.conclude(&chosen, now).await?;
+            for (at, verdict) in careful.into_iter().zip(decided) {
+                if let Some(slot) = verdicts.get_mut(at) {
+                    *slot = Some(verdict);
+                }
+            }
+        }
+        Ok(verdicts.into_iter().map(|verdict| verdict.unwrap_or(Verdict::Stale)).collect())
+    }
+
+    /// Records what can be recorded without a read: tasks of this process's claims that completed at
+    /// their first attempt.
+    async fn settle(
+        &self,
+        outcomes: &[Outcome],
+        now: Now,
+        verdicts: &mut [Option<Verdict>],
+    ) -> Result<(), StoreError> {
+        let mut order: Vec<usize> = (0..outcomes.len()).collect();
+        // Ids of one claim that follow one another become one row; leases are locked in one order.
+        order.sort_by_key(|&at| outcomes.get(at).map(|outcome| (outcome.token, outcome.id)));
+        // Two calls at once would take each other for somebody else who changed the lease.
+        let turn = self.settling.lock().await;
+        let mut settling = Settling::default();
+        let mut settled = Vec::with_capacity(outcomes.len());
+        for at in order {
+            let Some(Outcome { id, token, conclusion }) = outcomes.get(at) else { continue };
+            let Conclusion::Complete { result } = conclusion else { continue };
+            let is_small =
+                result.as_ref().is_none_or(|result| result.len() <= self.limits.result_bytes_max);
+            if is_small && settling.add(&self.claims, token.get(), *id, result.as_ref()) {
+                settled.push((at, token.get()));
+            }
+        }
+        if settling.is_empty() {
+            settling.end_unchanged(&self.claims);
+            return Ok(());
+        }
+        let query = settling.bind(&self.sql, given(now));
+        let rows = self.database.rows(|| query.query()).await?;
+        let held = rows
+            .iter()
+            .map(|row| small::<u64, i64>(column(row, "token")?))
+            .collect::<Result<Vec<_>, _>>()?;
+        settling.end(&self.claims, &held);
+        drop(turn);
+        let mut done = Vec::with_capacity(settled.len());
+        for (at, token) in settled {
+            if held.contains(&token)
+                && let Some(verdict) = verdicts.get_mut(at)
+            {
+                *verdict = Some(Verdict::Applied);
+                done.extend(outcomes.get(at).map(|outcome| outcome.id));
+            }
+        }
+        self.finished(done);
+        Ok(())
+    }
+
+    /// Records any outcomes, by the rules of core on what is stored.
+    async fn conclude(&self, outcomes: &[Outcome], now: Now) -> Result<Vec<Verdict>, StoreError> {
+        let find = place::by_token(&self.sql, outcomes);
+        self.change(&find, |change| {
+            let now = change.now().map(|clock| resolve(now, clock));
+            let mut verdicts = Vec::with_capacity(outcomes.len());
+            for outcome in outcomes {
+                let verdict = change.task(outcome.id).zip(now).map(|(entry, now)| {
+                    let retention = self.retention.chosen_by(entry.found.retention());
+                    let Outcome { token, conclusion, .. } = outcome;
+                    transition::conclude(&mut entry.progress, &retention, *token, conclusion, now)
+                });
+                verdicts.push(verdict.unwrap_or(Verdict::Stale));
+            }
+            Ok(verdicts)
+        })
+        .await
+    }
+}
+
+/// The instant of a request, given the clock's.
+pub(crate) fn resolve(now: Now, clock: jiff::Timestamp) -> jiff::Timestamp {
+    match now {
+        Now::Store => clock,
+        Now::At(instant) => ergon_core::time::whole_micros(instant),
+    }
+}

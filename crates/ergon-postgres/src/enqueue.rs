@@ -1,0 +1,98 @@
+//! Role *enqueue*: takes new tasks.
+
+mod careful;
+pub(crate) mod group;
+mod rows;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ergon_core::{
+    NewTask, Now, StoreError, SystemClock,
+    store::{Enqueue, Inserted, check_insert},
+};
+
+use self::rows::Rows;
+use crate::{
+    PostgresStore,
+    error::is_duplicate_key,
+    shared::{Shared, given},
+    value::column,
+};
+
+pub(crate) use self::careful::insert_carefully;
+
+/// Calls with at least so many tasks are a statement of their own: grouping would gain nothing.
+const GROUPED_BELOW: usize = 64;
+
+#[async_trait]
+impl Enqueue for PostgresStore {
+    async fn insert(&self, tasks: &[NewTask], now: Now) -> Result<Vec<Inserted>, StoreError> {
+        let shared = self.shared();
+        // The limits are ten years away: the database's clock decides everything else.
+        check_insert(tasks, &shared.limits, now.resolve(&SystemClock))?;
+        if tasks.is_empty() {
+            return Ok(Vec::new());
+        }
+        shared.know(tasks).await?;
+        let is_unique = tasks.iter().any(|task| task.spec.unique.is_some());
+        let inserted = if is_unique {
+            careful::insert(shared, tasks, now).await?
+        } else if tasks.len() < GROUPED_BELOW && now == Now::Store {
+            group::insert(shared, tasks).await?
+        } else {
+            insert(shared, &[tasks], now).await?
+        };
+        shared.ring_for(tasks, &inserted);
+        Ok(inserted)
+    }
+}
+
+impl Shared {
+    /// Makes the queues, priorities and kinds of tasks known.
+    pub(crate) async fn know(&self, tasks: &[NewTask]) -> Result<(), StoreError> {
+        let lanes = tasks.iter().map(|task| (&task.spec.queue, task.priority));
+        self.names.ensure_lanes(&self.database, &self.sql, lanes).await?;
+        let kinds = tasks.iter().map(|task| &task.spec.kind);
+        self.names.ensure_kinds(&self.database, &self.sql, kinds).await
+    }
+
+    /// Rings for the queues of tasks that were created.
+    fn ring_for(&self, tasks: &[NewTask], inserted: &[Inserted]) {
+        let created = tasks.iter().zip(inserted).filter(|(_, answer)| **answer == Inserted::Created);
+        let mut queues = Vec::new();
+        for (task, _) in created {
+            if !queues.contains(&task.spec.queue) {
+                queues.push(task.spec.queue.clone());
+            }
+        }
+        if !queues.is_empty() {
+            self.ring(&queues);
+        }
+    }
+
+    /// Stores the tasks of several calls by one statement, if none of their ids is taken; says whether
+    /// it did.
+    async fn insert_new(&self, calls: &[&[NewTask]], now: Now) -> Result<bool, StoreError> {
+        let rows = Rows::of(calls, &self.names)?;
+        let query = rows.bind(&self.sql, given(now));
+        match self.database.row(|| query.query()).await {
+            Ok(row) => column(&row, "stored"),
+            Err(error) if is_duplicate_key(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Stores the tasks of several calls together, and answers for all of them.
+async fn insert(
+    shared: &Arc<Shared>,
+    calls: &[&[NewTask]],
+    now: Now,
+) -> Result<Vec<Inserted>, StoreError> {
+    if shared.insert_new(calls, now).await? {
+        return Ok(vec![Inserted::Created; calls.iter().map(|call| call.len()).sum()]);
+    }
+    // Some id is taken, or another call took it just now: look one by one.
+    careful::insert(shared, &calls.concat(), now).await
+}

@@ -1,0 +1,32 @@
+//! The Postgres store of ergon: many processes, one queue.
+
+mod bound;
+mod change;
+mod connect;
+mod control;
+mod database;
+mod dispatch;
+mod doorbell;
+mod enqueue;
+mod error;
+mod inspect;
+mod maintain;
+mod migrate;
+mod name;
+mod options;
+mod place;
+mod range;
+mod schema;
+mod shared;
+mod spec;
+mod sql;
+mod store;
+mod value;
+mod wait;
+
+pub use crate::{
+    error::{ConnectError, MigrateError, ServerError},
+    migrate::{AppliedMigration, Migrator, SchemaStatus},
+    options::PostgresOptions,
+    store::PostgresStore,
+};

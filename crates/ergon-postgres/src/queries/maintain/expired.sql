@@ -1,0 +1,8 @@
+-- Reads leases that are over, the earliest first: $1 the instant, or null for the clock's, $2 how many.
+--
+-- Reads the whole table, which holds one row a claim under way. Caller: maintain.rs.
+SELECT l.token, l.part, l.until, l.packs, l.firsts, l.ns, coalesce($1, clock_timestamp()) AS now
+FROM ergon.lease l
+WHERE l.until <= coalesce($1, clock_timestamp())
+ORDER BY l.until
+LIMIT $2::int8
