@@ -27,7 +27,8 @@ CREATE SEQUENCE ergon.token;
 CREATE TABLE ergon.queue (
   id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   name text COLLATE "C" NOT NULL UNIQUE,
-  paused boolean NOT NULL DEFAULT false
+  paused boolean NOT NULL DEFAULT false,
+  touched boolean NOT NULL DEFAULT false  -- an operator changed it; else it is shown once it had a task
 );
 
 CREATE TABLE ergon.kind (

@@ -32,6 +32,9 @@ const OFFSET_MAX: u64 = 1_000_000;
 /// was just used is not, which saves a round trip a call.
 const TRUSTED: Duration = Duration::from_secs(1);
 
+/// Longest wait for the connection that tells why there was none. Short, since the caller waited.
+const LAST_TRY: Duration = Duration::from_secs(1);
+
 /// An open database and the options that it was opened with.
 #[derive(Debug)]
 pub(crate) struct Connected {
@@ -235,7 +238,7 @@ async fn unreachable(database: &Database, source: sqlx::Error) -> ConnectError {
     let options = database.connect_options();
     let source = match source {
         sqlx::Error::PoolTimedOut => {
-            match timeout(TRUSTED, PgConnection::connect_with(&options)).await {
+            match timeout(LAST_TRY, Box::pin(PgConnection::connect_with(&options))).await {
                 Ok(Err(reason)) => reason,
                 Ok(Ok(_)) | Err(_) => source,
             }

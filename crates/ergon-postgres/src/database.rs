@@ -221,7 +221,8 @@ impl Database {
     /// Waits for a connection that is outside of any transaction.
     pub(crate) async fn acquire(&self) -> Result<Loan, sqlx::Error> {
         loop {
-            let mut loan = Loan::new(self.pool.acquire().await?);
+            // Boxed, since connecting makes a large future, which that of every caller would hold.
+            let mut loan = Loan::new(Box::pin(self.pool.acquire()).await?);
             // Ends: each turn closes a connection, and a new one is outside.
             if self.ownership == Ownership::Own {
                 return Ok(loan);

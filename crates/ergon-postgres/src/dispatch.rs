@@ -91,14 +91,20 @@ impl Shared {
     ) -> Result<(), StoreError> {
         let mut order: Vec<usize> = (0..outcomes.len()).collect();
         // Ids of one claim that follow one another become one row; leases are locked in one order.
-        order.sort_by_key(|&at| outcomes.get(at).map(|outcome| (outcome.token, outcome.id)));
+        let name = |at: usize| outcomes.get(at).map(|outcome| (outcome.token, outcome.id));
+        order.sort_by_key(|&at| name(at));
         // Two calls at once would take each other for somebody else who changed the lease.
         let turn = self.settling.lock().await;
         let mut settling = Settling::default();
         let mut settled = Vec::with_capacity(outcomes.len());
-        for at in order {
+        for (place, &at) in order.iter().enumerate() {
             let Some(Outcome { id, token, conclusion }) = outcomes.get(at) else { continue };
             let Conclusion::Complete { result } = conclusion else { continue };
+            // Of two outcomes of one claim the first counts: only the careful way knows which that is.
+            let is_same = |&other: &usize| order.get(other).is_some_and(|&at| name(at) == Some((*token, *id)));
+            if [place.wrapping_sub(1), place + 1].iter().any(is_same) {
+                continue;
+            }
             let is_small =
                 result.as_ref().is_none_or(|result| result.len() <= self.limits.result_bytes_max);
             if is_small && settling.add(&self.claims, token.get(), *id, result.as_ref()) {

@@ -116,6 +116,9 @@ impl Doorbell {
     ///
     /// Wakes the waits of this process at once; other processes hear of it within some 10 ms.
     pub(crate) fn ring(&self, queues: &[QueueName]) {
+        if queues.is_empty() {
+            return;
+        }
         self.bell.ring(queues.iter().map(QueueName::as_str), Rings::due);
         if let Some(outgoing) = &self.outgoing {
             outgoing.add_due(queues);
@@ -125,17 +128,12 @@ impl Doorbell {
     /// Tells that tasks of these queues will become due at another time than was known: they were
     /// enqueued for later, or postponed. To be called after the commit.
     pub(crate) fn ring_later(&self, queues: &[QueueName]) {
+        if queues.is_empty() {
+            return;
+        }
         self.bell.ring(queues.iter().map(QueueName::as_str), Rings::look);
         if let Some(outgoing) = &self.outgoing {
             outgoing.add_later(queues);
-        }
-    }
-
-    /// Tells that the tasks of any queue may have become due. To be called after the commit.
-    pub(crate) fn changed(&self) {
-        self.bell.ring_all(Rings::look);
-        if let Some(outgoing) = &self.outgoing {
-            outgoing.add_all();
         }
     }
 

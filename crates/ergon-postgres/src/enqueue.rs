@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ergon_core::{
-    NewTask, Now, StoreError, SystemClock,
+    NewTask, Now, RunAt, StoreError, SystemClock,
     store::{Enqueue, Inserted, check_insert},
 };
 
@@ -60,15 +60,15 @@ impl Shared {
     /// Rings for the queues of tasks that were created.
     fn ring_for(&self, tasks: &[NewTask], inserted: &[Inserted]) {
         let created = tasks.iter().zip(inserted).filter(|(_, answer)| **answer == Inserted::Created);
-        let mut queues = Vec::new();
+        let (mut due, mut later) = (Vec::new(), Vec::new());
         for (task, _) in created {
+            let queues = if task.run_at == RunAt::Now { &mut due } else { &mut later };
             if !queues.contains(&task.spec.queue) {
                 queues.push(task.spec.queue.clone());
             }
         }
-        if !queues.is_empty() {
-            self.ring(&queues);
-        }
+        self.ring(&due);
+        self.ring_later(&later);
     }
 
     /// Stores the tasks of several calls by one statement, if none of their ids is taken; says whether

@@ -3,7 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use ergon_core::{SystemRng, Timestamp, rng, time::from_micros};
-use sqlx::{AssertSqlSafe, PgPool, Row};
+use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgRow};
 use tokio::time::{sleep, timeout};
 
 use crate::{
@@ -186,7 +186,7 @@ impl Migrator {
         let mut applied = Vec::new();
         if self.exists(&database).await? {
             let status = sqlx::query(AssertSqlSafe(self.schema.qualify(STATUS)));
-            for row in database.ask(status).await? {
+            for row in unless_gone(database.ask(status).await)? {
                 applied.push(AppliedMigration {
                     version: version_of(row.try_get("version")?),
                     name: row.try_get("name")?,
@@ -229,10 +229,11 @@ impl Migrator {
         Ok(rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get("has_table")?)
     }
 
-    /// The version of the tables, given that there is the table of versions.
+    /// The version of the tables, given that there was the table of versions a moment ago.
     pub(crate) async fn version(&self, database: &Database) -> Result<u32, MigrateError> {
-        let rows = database.ask(step::version(&self.schema)).await?;
-        Ok(version_of(rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get("version")?))
+        let rows = unless_gone(database.ask(step::version(&self.schema)).await)?;
+        let version = rows.first().map(|row| row.try_get("version")).transpose()?;
+        Ok(version.map_or(0, version_of))
     }
 
     /// Says whether this program works with tables of this version.
@@ -251,6 +252,14 @@ impl Migrator {
 fn database(pool: &PgPool) -> Database {
     let sessions = Sessions::Shared { lock_timeout: LOCK_TIMEOUT };
     Database::new(pool.clone(), STEP_TIME_MAX, Ownership::Lent, sessions)
+}
+
+/// No rows, when others removed the table before it was read.
+fn unless_gone(rows: Result<Vec<PgRow>, sqlx::Error>) -> Result<Vec<PgRow>, sqlx::Error> {
+    match rows {
+        Err(error) if code(&error).as_deref() == Some("42P01") => Ok(Vec::new()),
+        rows => rows,
+    }
 }
 
 /// A version as it is stored. Nobody stores negative ones; they would be newer than any known.

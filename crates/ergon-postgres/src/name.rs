@@ -15,6 +15,10 @@ use crate::{
     value::column,
 };
 
+/// How often a name is looked for: a statement that finds it taken just now does not see it, and the
+/// next one does.
+const LOOKS_MAX: u32 = 3;
+
 /// A queue at one priority.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lane {
@@ -79,14 +83,27 @@ impl Names {
         sql: &Statements,
         wanted: impl IntoIterator<Item = (&QueueName, i16)>,
     ) -> Result<(), StoreError> {
-        let missing: BTreeSet<_> = wanted
+        let mut missing: BTreeSet<_> = wanted
             .into_iter()
             .filter(|(queue, priority)| self.lane(queue, *priority).is_none())
             .map(|(queue, priority)| (queue.clone(), priority))
             .collect();
-        if missing.is_empty() {
-            return Ok(());
+        for _ in 0..LOOKS_MAX {
+            if missing.is_empty() {
+                return Ok(());
+            }
+            self.learn_lanes(database, sql, &missing).await?;
+            missing.retain(|(queue, priority)| self.lane(queue, *priority).is_none());
         }
+        Err(StoreError::Conflict)
+    }
+
+    async fn learn_lanes(
+        &self,
+        database: &Database,
+        sql: &Statements,
+        missing: &BTreeSet<(QueueName, i16)>,
+    ) -> Result<(), StoreError> {
         let queues: BTreeSet<&str> = missing.iter().map(|(queue, _)| queue.as_str()).collect();
         let queues: Vec<&str> = queues.into_iter().collect();
         let query = sql.queues_known.with(queues);
@@ -115,19 +132,20 @@ impl Names {
         sql: &Statements,
         wanted: impl IntoIterator<Item = &KindName>,
     ) -> Result<(), StoreError> {
-        let missing: BTreeSet<&str> = wanted
-            .into_iter()
-            .filter(|kind| self.kind(kind).is_none())
-            .map(KindName::as_str)
-            .collect();
-        if missing.is_empty() {
-            return Ok(());
+        let mut missing: BTreeSet<&KindName> =
+            wanted.into_iter().filter(|kind| self.kind(kind).is_none()).collect();
+        for _ in 0..LOOKS_MAX {
+            if missing.is_empty() {
+                return Ok(());
+            }
+            let names: Vec<&str> = missing.iter().map(|kind| kind.as_str()).collect();
+            let query = sql.kinds_known.with(names);
+            for row in database.rows(|| query.query()).await? {
+                self.learn_kind(column(&row, "id")?, column(&row, "name")?)?;
+            }
+            missing.retain(|kind| self.kind(kind).is_none());
         }
-        let query = sql.kinds_known.with(missing.into_iter().collect::<Vec<_>>());
-        for row in database.rows(|| query.query()).await? {
-            self.learn_kind(column(&row, "id")?, column(&row, "name")?)?;
-        }
-        Ok(())
+        Err(StoreError::Conflict)
     }
 
     /// Reads every name, as there are numbers that this process has not met.

@@ -70,9 +70,14 @@ impl Shared {
         }
     }
 
-    /// Tells that tasks of these queues became due, or will.
+    /// Tells that tasks of these queues became due, or may have.
     pub(crate) fn ring(&self, queues: &[QueueName]) {
         self.doorbell.ring(queues);
+    }
+
+    /// Tells that tasks of these queues will become due at an instant that nobody knows of.
+    pub(crate) fn ring_later(&self, queues: &[QueueName]) {
+        self.doorbell.ring_later(queues);
     }
 
     /// Tells whoever waits in this process that these tasks may be finished or gone.

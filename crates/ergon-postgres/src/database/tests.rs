@@ -19,7 +19,7 @@ async fn pool(connections: u32) -> Option<PgPool> {
         return None;
     };
     let options = PgPoolOptions::new().max_connections(connections).test_before_acquire(false);
-    Some(options.connect(&url).await.unwrap())
+    Some(Box::pin(options.connect(&url)).await.unwrap())
 }
 
 fn own(pool: &PgPool, deadline: Duration) -> Database {
@@ -40,7 +40,7 @@ async fn process_of(database: &Database) -> i32 {
 
 /// Leaves a connection in a transaction, as a `BEGIN` whose future was dropped does.
 async fn poison(pool: &PgPool, last: &'static str) -> i32 {
-    let mut connection = pool.acquire().await.unwrap();
+    let mut connection = Box::pin(pool.acquire()).await.unwrap();
     let process = process().fetch_one(&mut *connection).await.unwrap().get(0);
     sqlx::raw_sql("BEGIN").execute(&mut *connection).await.unwrap();
     // May fail, which leaves the transaction failed.
@@ -78,7 +78,7 @@ async fn what_exceeds_the_deadline_is_given_up_with_its_connection() {
 #[tokio::test]
 async fn waiting_for_a_connection_counts_towards_the_deadline() {
     let Some(pool) = pool(1).await else { return };
-    let taken = pool.acquire().await.unwrap();
+    let taken = Box::pin(pool.acquire()).await.unwrap();
     let database = own(&pool, Duration::from_millis(100));
     let error = database.rows(process).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
@@ -104,7 +104,7 @@ async fn connections_that_died_in_the_pool_are_not_noticed() {
     let database = own(&pool, SECOND * 10);
     let mut all = Vec::new();
     for _ in 0..4 {
-        all.push(pool.acquire().await.unwrap());
+        all.push(Box::pin(pool.acquire()).await.unwrap());
     }
     let mut processes = Vec::new();
     for connection in &mut all {
@@ -194,7 +194,7 @@ async fn a_shared_session_is_kept_for_a_statement_and_its_limits() {
         assert!(matches!(error, StoreError::Backend { .. }), "{error:?}");
         // Neither the transaction nor its limits are left behind, and the connection is the same.
         let (process, after): (i32, String) = {
-            let mut connection = pool.acquire().await.unwrap();
+            let mut connection = Box::pin(pool.acquire()).await.unwrap();
             let outside = is_outside(&mut connection).await.unwrap();
             assert!(outside);
             let process = process().fetch_one(&mut *connection).await.unwrap().get(0);

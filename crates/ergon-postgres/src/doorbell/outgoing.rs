@@ -41,10 +41,6 @@ impl Outgoing {
         self.add(|gathered| gathered.add(queues, false));
     }
 
-    pub(super) fn add_all(&self) {
-        self.add(Gathered::add_all);
-    }
-
     /// Adds what was taken and could not be sent.
     pub(super) fn put_back(&self, taken: Gathered) {
         self.add(|gathered| gathered.merge(taken));

@@ -125,7 +125,7 @@ async fn doorbells_hear_each_other_and_themselves_once() {
     one.ring_later(&[queue("a")]);
     theirs.until(|rings| rings.look == before.1.look + 1).await;
     // What comes back comes in order: had its own rings been heard, they would have been before this.
-    other.changed();
+    other.ring_later(&[queue("a")]);
     mine.until(|rings| rings.look >= before.0.look + 2).await;
     assert_eq!(mine.rings(), Rings { due: before.0.due + 1, look: before.0.look + 2 });
     one.close().await;

@@ -37,7 +37,7 @@ impl Questions for Asking {
         let queues: Vec<_> = queues.iter().map(|queue| queue.as_str().to_owned()).collect();
         let kinds: Vec<_> = kinds.iter().map(|kind| kind.as_str().to_owned()).collect();
         let due = self.due.with(queues).with(kinds).with(RANGES_MAX);
-        let row = self.database.row(|| due.query()).await?;
+        let row = Box::pin(self.database.row(|| due.query())).await?;
         let micros: Option<i64> = row.try_get("micros").map_err(error::map)?;
         Ok(micros.map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or(0))))
     }
@@ -47,7 +47,7 @@ impl Questions for Asking {
         let offsets: Vec<_> = ids.iter().map(|id| id.offset().cast_signed()).collect();
         let asked = self.finished.with(packs).with(offsets);
         let mut finished = Vec::new();
-        for row in self.database.rows(|| asked.query()).await? {
+        for row in Box::pin(self.database.rows(|| asked.query())).await? {
             let place: i64 = row.try_get("ord").map_err(error::map)?;
             let place = usize::try_from(place).ok().and_then(|place| place.checked_sub(1));
             finished.extend(place.and_then(|place| ids.get(place)));

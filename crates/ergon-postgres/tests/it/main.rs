@@ -2,6 +2,9 @@
 #![cfg(test)]
 
 mod connect;
+mod doorbell;
 mod migrate;
+mod model;
 mod role;
+mod suite;
 mod support;

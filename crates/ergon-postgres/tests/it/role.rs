@@ -1,11 +1,23 @@
 //! What a role can do that was given the least that a store needs.
 
+use std::time::Duration;
+
+use ergon_core::{
+    ClaimedTask, Clock as _, Command, Conclusion, ErrorKind, IdSource as _, KindName, NewTask, Now,
+    Outcome, QueueName, Selection, ServerId, SystemClock, SystemIds, SystemRng, Tag, TaskFilter,
+    TaskSpec, Verdict,
+    filter::Page,
+    store::{
+        Beat, ClaimRequest, Control as _, Dispatch as _, Enqueue as _, Held, Inspect as _,
+        Maintain as _, PruneRequest, QueueChange, QueueSlots, RescueRequest,
+    },
+};
 use ergon_postgres::{ConnectError, MigrateError, Migrator, PostgresStore};
 use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::support::{Sandbox, sandbox};
 
-/// A role of one test.
+/// A role of one test, dropped with its schema.
 struct Role {
     sandbox: Sandbox,
     name: String,
@@ -45,12 +57,6 @@ impl Role {
         let error = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.err()?;
         Some(error.as_database_error().unwrap().code().unwrap().into_owned())
     }
-
-    async fn end(self) {
-        let (schema, name) = (&self.sandbox.schema, &self.name);
-        let sql = format!("DROP SCHEMA IF EXISTS {schema} CASCADE; DROP ROLE {name}");
-        self.sandbox.run(&sql).await;
-    }
 }
 
 #[tokio::test]
@@ -60,7 +66,6 @@ async fn a_role_that_was_given_nothing_is_told_so() {
     let error = role.connect().await.unwrap_err();
     let is_denied = matches!(&error, ConnectError::Migrate { source: MigrateError::Denied { .. } });
     assert!(is_denied, "{error:?}");
-    role.end().await;
 }
 
 #[tokio::test]
@@ -75,7 +80,6 @@ async fn a_role_without_the_right_to_make_a_schema_uses_one_that_was_made() {
     assert_eq!(migrator.up(&pool).await.unwrap(), 1);
     pool.close().await;
     role.connect().await.unwrap();
-    role.end().await;
 }
 
 #[tokio::test]
@@ -83,7 +87,9 @@ async fn a_role_with_the_grants_uses_the_tables_and_changes_none() {
     let Some(role) = Role::new().await else { return };
     Migrator::new(&role.sandbox.schema).unwrap().up(&role.owner).await.unwrap();
     role.grant().await;
-    role.connect().await.unwrap();
+    let store = role.connect().await.unwrap();
+    use_every_role_of(&store).await;
+    store.close().await;
     let denied = Some("42501".to_owned());
     for sql in [
         "CREATE TABLE ergon.mine (x int)",
@@ -103,5 +109,54 @@ async fn a_role_with_the_grants_uses_the_tables_and_changes_none() {
     ] {
         assert_eq!(role.fails(sql).await, None, "{sql}");
     }
-    role.end().await;
+}
+
+/// Asks a store for something of each kind; what it answers is for others to judge.
+async fn use_every_role_of(store: &PostgresStore) {
+    let ids = SystemIds::new(SystemRng);
+    let kind = KindName::new("mail").unwrap();
+    let queue = QueueName::default();
+    let mut tasks: Vec<NewTask> = (0..6)
+        .map(|_| NewTask::new(ids.next_id(SystemClock.now()), TaskSpec::new(kind.clone(), "{}")))
+        .collect();
+    tasks[0].spec.tags = vec![Tag::new("urgent").unwrap()];
+    store.insert(&tasks, Now::Store).await.unwrap();
+    store.insert(&tasks, Now::Store).await.unwrap();
+    let slots = QueueSlots { queue: queue.clone(), slots: 5 };
+    let server = ServerId::from_u128(7);
+    let claim = ClaimRequest::new(server, [kind.clone()], [slots]);
+    let claimed = store.claim(&claim).await.unwrap();
+    assert_eq!(claimed.len(), 5);
+    let held = |task: &ClaimedTask| Held { id: task.id, token: task.token };
+    let beat = Beat::new(server, claimed.iter().map(held).collect());
+    assert_eq!(store.beat(&beat).await.unwrap().lost, []);
+    let (error, reason) = ("broken".to_owned(), "unwanted".to_owned());
+    let delay = Duration::ZERO;
+    let conclusions = [
+        Conclusion::Complete { result: Some("{}".into()) },
+        Conclusion::Retry { delay, kind: ErrorKind::Error, error: error.clone() },
+        Conclusion::Fail { kind: ErrorKind::Error, error },
+        Conclusion::Cancel { reason },
+        Conclusion::Snooze { delay },
+    ];
+    let outcome = |(task, conclusion): (&ClaimedTask, Conclusion)| Outcome {
+        id: task.id,
+        token: task.token,
+        conclusion,
+    };
+    let outcomes: Vec<Outcome> = claimed.iter().zip(conclusions).map(outcome).collect();
+    let verdicts = store.finish(&outcomes, Now::Store).await.unwrap();
+    assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Applied), "{verdicts:?}");
+    let all: Vec<_> = tasks.iter().map(|task| task.id).collect();
+    store.tasks(&all, Now::Store).await.unwrap();
+    store.list(&TaskFilter::all(), &Page::of(10), Now::Store).await.unwrap();
+    store.count(&TaskFilter::all().tag(Tag::new("urgent").unwrap()), Now::Store).await.unwrap();
+    store.wait_for_finish(claimed[0].id, Duration::from_secs(1)).await.unwrap();
+    store.set_queue(&queue, &QueueChange::pause()).await.unwrap();
+    store.set_queue(&queue, &QueueChange::resume()).await.unwrap();
+    let selection = Selection::Ids(vec![tasks[5].id, claimed[1].id]);
+    store.apply(&selection, &Command::Delete, Now::Store).await.unwrap();
+    store.queues(Now::Store).await.unwrap();
+    store.rescue_expired(&RescueRequest::default()).await.unwrap();
+    store.prune(&PruneRequest::default()).await.unwrap();
 }

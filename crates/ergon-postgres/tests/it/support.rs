@@ -87,6 +87,9 @@ impl Drop for Sandbox {
                 let mut connection = PgConnection::connect(&url).await?;
                 sqlx::raw_sql("SET lock_timeout = '10s'").execute(&mut connection).await?;
                 sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
+                // The role of the test, if it has one.
+                let sql = format!("DROP ROLE IF EXISTS {schema}_app");
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
                 connection.close().await
             })
         });

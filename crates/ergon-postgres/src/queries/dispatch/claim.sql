@@ -62,7 +62,8 @@ WITH t AS MATERIALIZED (
   SELECT queue, -sum(k), sum(k), 0, 0, 0 FROM w WHERE k > 0 GROUP BY queue
 ), taken AS MATERIALIZED (
   SELECT w.place_in_claim, w.pack, w.first, w.k, w.lane, w.kind, w.run_at, w.own, p.first AS pack_first,
-    greatest(w.first, p.first) - p.first AS skip, least(w.first + w.k, p.first + p.n) - p.first AS stop,
+    (greatest(w.first, p.first) - p.first)::int4 AS skip,
+    (least(w.first + w.k, p.first + p.n) - p.first)::int4 AS stop,
     p.n AS pack_n, p.created_at, p.max_attempts, p.payload, p.ends, p.options, p.metadata, p.tags
   FROM w CROSS JOIN LATERAL (
     SELECT * FROM ergon.pack p

@@ -20,3 +20,4 @@ LEFT JOIN LATERAL (
   JOIN ergon.ready r ON r.lane = l.id AND r.late = v.late AND r.run_at > coalesce($1, clock_timestamp())
   WHERE l.queue = q.id
 ) f ON true
+WHERE q.touched OR c.queue IS NOT NULL
