@@ -155,6 +155,7 @@ CREATE TABLE ergon.uniq (
   until timestamptz,            -- when the key becomes free, if time alone decides
   off smallint NOT NULL
 );
+CREATE INDEX uniq_until ON ergon.uniq (until) WHERE until IS NOT NULL;
 
 -- How many tasks of a queue are in each phase: `count` and the deltas that are not folded into it yet.
 CREATE TABLE ergon.count (
@@ -182,3 +183,207 @@ CREATE TABLE ergon.leader (
   server uuid NOT NULL,
   until timestamptz NOT NULL
 );
+
+-- The smallest id of an instant, in milliseconds, and the instant of an id.
+CREATE FUNCTION ergon.pack_bound(at timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE STRICT AS $$
+  SELECT (lpad(to_hex(greatest(0, round(extract(epoch FROM at) * 1000))::bigint), 12, '0')
+    || repeat('0', 20))::uuid
+$$;
+CREATE FUNCTION ergon.pack_time(pack uuid) RETURNS timestamptz LANGUAGE sql IMMUTABLE STRICT AS $$
+  SELECT timestamptz 'epoch' + interval '1 millisecond'
+    * ('x' || lpad(left(replace(pack::text, '-', ''), 12), 16, '0'))::bit(64)::bigint
+$$;
+
+-- The partitions of `pack` with their bounds, without the default one. Those that are sealed are about
+-- to be dropped.
+CREATE VIEW ergon.partition AS
+  SELECT c.relname::text COLLATE "C" AS name, b.bounds[1]::uuid AS low, b.bounds[2]::uuid AS high,
+    EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND g.tgname = 'sealed') AS sealed
+  FROM pg_catalog.pg_inherits i
+  JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+  CROSS JOIN LATERAL (
+    SELECT regexp_match(pg_get_expr(c.relpartbound, c.oid),
+      '^FOR VALUES FROM \(''([0-9a-f-]{36})''\) TO \(''([0-9a-f-]{36})''\)$') AS bounds
+  ) b
+  WHERE i.inhparent = 'ergon.pack'::regclass AND b.bounds IS NOT NULL;
+
+-- Packs of which a row was inserted into a sealed partition.
+CREATE TABLE ergon.revived (pack uuid NOT NULL);
+CREATE FUNCTION ergon.note_revived() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  INSERT INTO ergon.revived (pack) VALUES (NEW.pack);
+  RETURN NULL;
+END
+$$;
+
+-- The partitions that are missing for this time and the next, of so many milliseconds each. There is none
+-- for a time of which `pack_default` holds rows already.
+CREATE FUNCTION ergon.partition_missing(span bigint) RETURNS TABLE (low uuid, high uuid)
+LANGUAGE sql VOLATILE STRICT AS $$
+  SELECT s.low, t.high
+  FROM (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint / span AS number) this
+  CROSS JOIN (VALUES (0), (1)) AS place (place)
+  CROSS JOIN LATERAL (
+    SELECT ergon.pack_bound(timestamptz 'epoch' + (number + place) * span * interval '1 millisecond') AS low,
+      ergon.pack_bound(timestamptz 'epoch' + (number + place + 1) * span * interval '1 millisecond') AS high
+  ) t
+  CROSS JOIN LATERAL (
+    -- After one that begins earlier, of another span.
+    SELECT greatest(t.low, (
+      SELECT p.high FROM ergon.partition p WHERE p.low < t.high ORDER BY p.high DESC LIMIT 1)) AS low
+  ) s
+  WHERE s.low < t.high
+    AND NOT EXISTS (SELECT FROM ergon.pack_default d WHERE d.pack >= s.low AND d.pack < t.high)
+  ORDER BY 1
+$$;
+
+-- What follows changes tables. It acts with the rights of whoever made these, so that roles can keep
+-- house that may change none. Whoever waits for a lock on `pack` has everybody wait behind itself: so it
+-- is taken first, not waited for long, and no other is waited for while it is held.
+
+-- Makes the partitions that are missing; answers how many.
+CREATE FUNCTION ergon.partition_ahead(span bigint) RETURNS int LANGUAGE plpgsql STRICT
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
+DECLARE
+  missing record;
+  made int := 0;
+BEGIN
+  IF NOT EXISTS (SELECT FROM ergon.partition_missing(span)) THEN
+    RETURN 0;
+  END IF;
+  -- All of it is read to make a partition.
+  IF pg_relation_size('ergon.pack_default') > 512 << 20 THEN
+    RAISE EXCEPTION 'ergon: pack_default is too large to make partitions beside it' USING ERRCODE = '54000';
+  END IF;
+  LOCK TABLE ONLY ergon.pack IN ACCESS EXCLUSIVE MODE;
+  LOCK TABLE ONLY ergon.pack_default IN ACCESS EXCLUSIVE MODE NOWAIT;
+  FOR missing IN SELECT * FROM ergon.partition_missing(span) LOOP
+    EXECUTE format('CREATE TABLE ergon.%I PARTITION OF ergon.pack FOR VALUES FROM (%L) TO (%L)',
+      to_char(ergon.pack_time(missing.low) AT TIME ZONE 'UTC', '"pack_"YYYYMMDD_HH24MI'),
+      missing.low, missing.high);
+    made := made + 1;
+  END LOOP;
+  RETURN made;
+END
+$$;
+
+-- Lets inserts into a partition be noted from now on; those of the past are committed when it returns.
+CREATE FUNCTION ergon.partition_seal(part text) RETURNS boolean LANGUAGE plpgsql STRICT
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM ergon.partition p WHERE p.name = part AND NOT p.sealed) THEN
+    RETURN false;
+  END IF;
+  EXECUTE format('CREATE TRIGGER sealed AFTER INSERT OR UPDATE ON ergon.%I FOR EACH ROW '
+    'EXECUTE FUNCTION ergon.note_revived()', part);
+  RETURN true;
+END
+$$;
+
+-- Drops a sealed partition, and moves what lives of it to `pack_default`, if that are not more rows and
+-- bytes than these. Answers how many were moved; null when nothing happened.
+--
+-- What lives is looked for before anything is locked: from then on tasks in it can only die, but for
+-- those that are inserted, and these are noted.
+CREATE FUNCTION ergon.partition_drop(part text, rows_max bigint, bytes_max bigint) RETURNS bigint
+LANGUAGE plpgsql STRICT
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
+DECLARE
+  p ergon.partition;
+  live record;
+  moved bigint;
+BEGIN
+  -- Each step has to see what was committed before it.
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE EXCEPTION 'ergon: partitions are dropped at read committed' USING ERRCODE = '25001';
+  END IF;
+  SELECT * INTO p FROM ergon.partition q WHERE q.name = part AND q.sealed;
+  IF NOT FOUND THEN
+    RETURN NULL;
+  END IF;
+  WITH settled AS MATERIALIZED (
+    SELECT s.pack, s.first, s.n FROM ergon.settled s
+    WHERE s.pack >= p.low AND s.pack < p.high LIMIT rows_max + 1
+  ), task AS MATERIALIZED (
+    SELECT t.pack, t.off AS first, 1::int2 AS n FROM ergon.task t
+    WHERE t.pack >= p.low AND t.pack < p.high LIMIT rows_max + 1
+  ), lease AS MATERIALIZED (
+    SELECT x.pack, x.first, x.n
+    FROM ergon.lease l CROSS JOIN LATERAL unnest(l.packs, l.firsts, l.ns) AS x(pack, first, n)
+    WHERE x.pack >= p.low AND x.pack < p.high LIMIT rows_max + 1
+  ), ready AS MATERIALIZED (
+    -- Has no index on the pack, so it is read to its end, unless enough was found.
+    SELECT r.pack, r.first, r.n FROM ergon.ready r
+    WHERE r.pack >= p.low AND r.pack < p.high
+      AND (SELECT count(*) FROM settled) + (SELECT count(*) FROM task) + (SELECT count(*) FROM lease)
+        <= rows_max
+    LIMIT rows_max + 1
+  ), ranges AS MATERIALIZED (
+    SELECT * FROM settled UNION ALL SELECT * FROM task UNION ALL SELECT * FROM lease UNION ALL
+    SELECT * FROM ready
+  ), found AS MATERIALIZED (
+    SELECT DISTINCT q.pack, q.first, pg_column_size(q.payload) AS bytes
+    FROM ranges CROSS JOIN LATERAL (
+      SELECT * FROM ergon.pack q
+      WHERE q.pack = ranges.pack AND q.first < ranges.first + ranges.n AND q.first + q.n > ranges.first
+      OFFSET 0
+    ) q
+    WHERE (SELECT count(*) FROM ranges) <= rows_max
+    LIMIT rows_max + 1
+  )
+  SELECT (SELECT count(*) FROM ranges) AS ranges, count(*) AS rows, coalesce(sum(bytes), 0) AS bytes,
+    array_agg(pack) AS packs, array_agg(first) AS firsts
+  INTO live FROM found;
+  IF live.ranges > rows_max OR live.rows > rows_max OR live.bytes > bytes_max THEN
+    RETURN NULL;
+  END IF;
+  LOCK TABLE ONLY ergon.pack IN ACCESS EXCLUSIVE MODE;
+  LOCK TABLE ONLY ergon.pack_default IN ACCESS EXCLUSIVE MODE NOWAIT;
+  IF NOT EXISTS (SELECT FROM ergon.partition q WHERE q.name = part) THEN
+    RETURN NULL;
+  END IF;
+  EXECUTE format('LOCK TABLE ergon.%I IN ACCESS EXCLUSIVE MODE NOWAIT', part);
+  EXECUTE format('ALTER TABLE ergon.pack DETACH PARTITION ergon.%I', part);
+  EXECUTE format('INSERT INTO ergon.pack SELECT q.* FROM ergon.%I q '
+    'WHERE (q.pack, q.first) IN (SELECT * FROM unnest($1::uuid[], $2::int2[])) '
+    'OR q.pack IN (SELECT v.pack FROM ergon.revived v)', part) USING live.packs, live.firsts;
+  GET DIAGNOSTICS moved = ROW_COUNT;
+  EXECUTE format('DROP TABLE ergon.%I', part);
+  DELETE FROM ergon.revived v WHERE v.pack >= p.low AND v.pack < p.high;
+  RETURN moved;
+END
+$$;
+
+-- Folds all deltas and leaves `delta` empty, without the dead rows that vacuum cannot remove while
+-- somebody holds an old snapshot; answers how many it folded.
+CREATE FUNCTION ergon.delta_compact() RETURNS bigint LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$
+DECLARE
+  folded bigint;
+BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE EXCEPTION 'ergon: deltas are compacted at read committed' USING ERRCODE = '25001';
+  END IF;
+  LOCK TABLE ergon.delta IN ACCESS EXCLUSIVE MODE;
+  WITH d AS MATERIALIZED (
+    SELECT * FROM ergon.delta
+  ), c AS (
+    INSERT INTO ergon.count AS c (queue, waiting, running, completed, failed, cancelled)
+    SELECT queue, sum(waiting), sum(running), sum(completed), sum(failed), sum(cancelled)
+    FROM d GROUP BY queue ORDER BY queue
+    ON CONFLICT (queue) DO UPDATE SET waiting = c.waiting + excluded.waiting,
+      running = c.running + excluded.running, completed = c.completed + excluded.completed,
+      failed = c.failed + excluded.failed, cancelled = c.cancelled + excluded.cancelled
+  )
+  SELECT count(*) INTO folded FROM d;
+  TRUNCATE ergon.delta;
+  RETURN folded;
+END
+$$;
+
+REVOKE EXECUTE ON FUNCTION ergon.note_revived(), ergon.partition_ahead(bigint), ergon.partition_seal(text),
+  ergon.partition_drop(text, bigint, bigint), ergon.delta_compact() FROM PUBLIC;
+
+-- Today and tomorrow.
+SELECT ergon.partition_ahead(86400000);

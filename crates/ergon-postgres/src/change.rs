@@ -14,6 +14,7 @@ use self::list::Lists;
 use crate::{
     place::{self, Found, Place},
     range::Runs,
+    runner::Runner,
     shared::Shared,
     sql::Bound,
     value::{column, small},
@@ -94,34 +95,51 @@ impl Shared {
     ) -> Result<R, StoreError> {
         let mut attempt = 0;
         loop {
-            let rows = self.database.rows(|| find.query()).await?;
-            let found = place::read(&self.database, &self.sql, &self.names, &rows).await?;
-            let mut change = Change::new(found);
-            let answer = decide(&mut change)?;
-            match self.write(&change).await {
+            match self.change_once(&mut self.each(), find, &mut decide).await {
                 Err(StoreError::Conflict) if attempt < ATTEMPTS_MAX => attempt += 1,
-                written => return written.map(|()| answer),
+                Err(error) => return Err(error),
+                Ok((change, answer)) => {
+                    self.after(&change);
+                    return Ok(answer);
+                }
             }
             self.step_back(attempt).await;
         }
     }
 
-    async fn write(&self, change: &Change) -> Result<(), StoreError> {
+    /// Finds tasks, lets `decide` change them, and writes what it changed if nothing came first.
+    pub(crate) async fn change_once<R>(
+        &self,
+        runner: &mut Runner<'_>,
+        find: &Bound,
+        decide: &mut impl FnMut(&mut Change) -> Result<R, StoreError>,
+    ) -> Result<(Change, R), StoreError> {
+        let rows = runner.rows(find).await?;
+        let found = place::read(runner, &self.sql, &self.names, &rows).await?;
+        let mut change = Change::new(found);
+        let answer = decide(&mut change)?;
+        self.write(runner, &change).await?;
+        Ok((change, answer))
+    }
+
+    async fn write(&self, runner: &mut Runner<'_>, change: &Change) -> Result<(), StoreError> {
         if change.changed().next().is_none() {
             return Ok(());
         }
         let lanes = change.changed().map(|entry| (&entry.found.lane.queue, entry.progress.priority));
         self.names.ensure_lanes(&self.database, &self.sql, lanes).await?;
-        let leases = self.leases_of(change).await?;
+        let leases = self.leases_of(runner, change).await?;
         let lists = Lists::of(change, &self.names, leases)?;
-        let query = lists.bind(&self.sql);
-        self.database.execute(|| query.query()).await?;
-        self.after(change);
+        runner.rows(&lists.bind(&self.sql)).await?;
         Ok(())
     }
 
     /// Reads the leases that tasks are to be taken out of.
-    async fn leases_of(&self, change: &Change) -> Result<BTreeMap<(i64, i32), Runs>, StoreError> {
+    async fn leases_of(
+        &self,
+        runner: &mut Runner<'_>,
+        change: &Change,
+    ) -> Result<BTreeMap<(i64, i32), Runs>, StoreError> {
         let token = |entry: &Entry| match entry.found.place {
             Place::Lease { token, .. } => Some(token),
             Place::Ready { .. }
@@ -136,8 +154,7 @@ impl Shared {
         if tokens.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let query = self.sql.leases.with(tokens);
-        let rows = self.database.rows(|| query.query()).await?;
+        let rows = runner.rows(&self.sql.leases.with(tokens)).await?;
         rows.iter()
             .map(|row| Ok(((column(row, "token")?, column(row, "part")?), Runs::read(row)?)))
             .collect()

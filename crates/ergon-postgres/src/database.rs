@@ -41,6 +41,9 @@ const WAIT_MAX: Duration = Duration::from_millis(500);
 /// knows why.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
+/// Longest wait for a lock in a transaction of several statements.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Whether the session is outside of any transaction.
 const OUTSIDE: &str = include_str!("queries/connect/outside.sql");
 
@@ -116,7 +119,20 @@ impl Database {
         self.sessions == Sessions::Kept
     }
 
-    /// Runs several statements of one transaction within the deadline of one.
+    /// Begins a transaction of the store's own. To be called in a task that is not aborted: a caller
+    /// who goes away costs the connection.
+    pub(crate) async fn begin(&self) -> Result<Transaction, StoreError> {
+        let lock_timeout = match self.sessions {
+            Sessions::Kept => LOCK_TIMEOUT,
+            Sessions::Shared { lock_timeout } => lock_timeout,
+        };
+        let mut loan = self.acquire().await.map_err(error::map)?;
+        let begin = AssertSqlSafe(begin(self.deadline, lock_timeout));
+        sqlx::raw_sql(begin).execute(loan.connection()).await.map_err(error::map)?;
+        Ok(Transaction(loan))
+    }
+
+    /// Runs the statements of a transaction within the deadline of one.
     pub(crate) async fn within_deadline<T>(
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send,
@@ -289,6 +305,23 @@ fn pause(failures: u32) -> Duration {
     let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
     let ceiling = WAIT_MIN.saturating_mul(2_u32.saturating_pow(doublings));
     rng::duration_up_to(&SystemRng, std::cmp::min(ceiling, WAIT_MAX))
+}
+
+/// A transaction of the store's own. Dropped, it is rolled back with its connection.
+pub(crate) struct Transaction(Loan);
+
+impl Transaction {
+    pub(crate) fn connection(&mut self) -> &mut PgConnection {
+        self.0.connection()
+    }
+
+    /// Ends it: keeps what was done when `keep` says so.
+    pub(crate) async fn end(mut self, keep: bool) -> Result<(), StoreError> {
+        let end = if keep { "COMMIT" } else { "ROLLBACK" };
+        sqlx::raw_sql(end).execute(self.connection()).await.map_err(error::map)?;
+        self.0.give_back();
+        Ok(())
+    }
 }
 
 /// A connection that is closed, and not given back to the pool, unless

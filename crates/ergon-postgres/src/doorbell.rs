@@ -24,6 +24,7 @@ mod outgoing;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::line::RING;
 pub(crate) use self::bell::{Bell, Look, Rings, Watch};
 
 /// Shortest time between two notifications of one process: rings within it are sent as one. As
@@ -68,6 +69,11 @@ pub(crate) struct DoorbellConfig {
 }
 
 impl DoorbellConfig {
+    /// The channel of the schema.
+    fn channel(&self) -> String {
+        format!("{}.due", self.schema)
+    }
+
     /// A doorbell for the store in this schema; without `connect`, it reaches only this process.
     pub(crate) fn new(connect: Option<PgConnectOptions>, schema: impl Into<String>) -> Self {
         let rng = Arc::new(SystemRng);
@@ -82,6 +88,8 @@ pub(crate) struct Doorbell {
     bell: Arc<Bell>,
     /// `None` when it reaches only this process.
     outgoing: Option<Arc<Outgoing>>,
+    /// `None` when it reaches only this process.
+    channel: Option<String>,
     tasks: TaskTracker,
     stop: CancellationToken,
     /// Stops when the doorbell is dropped.
@@ -109,7 +117,13 @@ impl Doorbell {
             Some(outgoing)
         });
         tasks.close();
-        Self { bell, outgoing, tasks, _stop: stop.clone().drop_guard(), stop }
+        let channel = outgoing.is_some().then(|| config.channel());
+        Self { bell, outgoing, channel, tasks, _stop: stop.clone().drop_guard(), stop }
+    }
+
+    /// The channel on which other processes hear it; `None` when it reaches only this process.
+    pub(crate) fn channel(&self) -> Option<String> {
+        self.channel.clone()
     }
 
     /// Tells that tasks of these queues became due. To be called after the commit.

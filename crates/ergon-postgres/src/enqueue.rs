@@ -16,11 +16,11 @@ use self::rows::Rows;
 use crate::{
     PostgresStore,
     error::is_duplicate_key,
+    runner::Runner,
     shared::{Shared, given},
     value::column,
 };
 
-pub(crate) use self::careful::insert_carefully;
 
 /// Calls with at least so many tasks are a statement of their own: grouping would gain nothing.
 const GROUPED_BELOW: usize = 64;
@@ -82,6 +82,23 @@ impl Shared {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Stores tasks in a transaction that is open; after an error it has to be rolled back.
+pub(crate) async fn insert_within(
+    shared: &Shared,
+    runner: &mut Runner<'_>,
+    tasks: &[NewTask],
+) -> Result<Vec<Inserted>, StoreError> {
+    if tasks.iter().all(|task| task.spec.unique.is_none()) {
+        let rows = Rows::of(&[tasks], &shared.names)?;
+        let answer = runner.rows(&rows.bind(&shared.sql, None)).await?;
+        let stored = answer.first().map(|row| column::<bool>(row, "stored")).transpose()?;
+        if stored == Some(true) {
+            return Ok(vec![Inserted::Created; tasks.len()]);
+        }
+    }
+    careful::insert_carefully(shared, runner, tasks, Now::Store).await
 }
 
 /// Stores the tasks of several calls together, and answers for all of them.

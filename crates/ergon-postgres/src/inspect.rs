@@ -66,7 +66,7 @@ impl Shared {
         }
         let query = place::by_id(&self.sql, ids, Payload::Read);
         let rows = self.database.rows(|| query.query()).await?;
-        let found = place::read(&self.database, &self.sql, &self.names, &rows).await?;
+        let found = place::read(&mut self.each(), &self.sql, &self.names, &rows).await?;
         let mut tasks = vec![None; ids.len()];
         for (row, found) in rows.iter().zip(found) {
             if found.place == Place::Gone {

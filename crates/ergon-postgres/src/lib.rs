@@ -16,11 +16,13 @@ mod name;
 mod options;
 mod place;
 mod range;
+mod runner;
 mod schema;
 mod shared;
 mod spec;
 mod sql;
 mod store;
+mod transaction;
 mod value;
 mod wait;
 
@@ -29,4 +31,5 @@ pub use crate::{
     migrate::{AppliedMigration, Migrator, SchemaStatus},
     options::PostgresOptions,
     store::PostgresStore,
+    transaction::EnqueueInTransaction,
 };

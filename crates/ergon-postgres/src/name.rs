@@ -11,6 +11,7 @@ use sqlx::Row as _;
 use crate::{
     database::Database,
     error::corrupt,
+    runner::Runner,
     sql::Statements,
     value::column,
 };
@@ -151,11 +152,10 @@ impl Names {
     /// Reads every name, as there are numbers that this process has not met.
     pub(crate) async fn refresh(
         &self,
-        database: &Database,
+        runner: &mut Runner<'_>,
         sql: &Statements,
     ) -> Result<(), StoreError> {
-        let query = sql.names.bind();
-        for row in database.rows(|| query.query()).await? {
+        for row in runner.rows(&sql.names.bind()).await? {
             // Without arguments, the answer comes as text or not by the driver's choice; names and
             // numbers read the same either way.
             let name: String = column(&row, "name")?;

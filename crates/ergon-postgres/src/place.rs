@@ -13,9 +13,9 @@ use sqlx::{postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 use crate::{
-    database::Database,
     error::corrupt,
     name::{Lane, Names},
+    runner::Runner,
     spec::{Options, Stored},
     sql::{Bound, Statements},
     value::{Instant, column, instant, small, split, task_id},
@@ -144,7 +144,7 @@ pub(crate) fn by_token(sql: &Statements, outcomes: &[Outcome]) -> Bound {
 
 /// Reads what a statement that finds tasks answered.
 pub(crate) async fn read(
-    database: &Database,
+    runner: &mut Runner<'_>,
     sql: &Statements,
     names: &Names,
     rows: &[PgRow],
@@ -156,7 +156,7 @@ pub(crate) async fn read(
     };
     for row in rows {
         if !is_known(row)? {
-            names.refresh(database, sql).await?;
+            names.refresh(runner, sql).await?;
             break;
         }
     }

@@ -16,6 +16,7 @@ use crate::{
     enqueue::group::Group,
     name::Names,
     options::Pooling,
+    runner::Runner,
     sql::Statements,
     value::Instant,
     wait::{Asking, Waits},
@@ -68,6 +69,16 @@ impl Shared {
             doorbell,
             waits,
         }
+    }
+
+    /// The channel on which other processes are told of work; `None` when they are not.
+    pub(crate) fn channel(&self) -> Option<String> {
+        self.doorbell.channel()
+    }
+
+    /// Runs statements each by itself.
+    pub(crate) const fn each(&self) -> Runner<'_> {
+        Runner::Each(&self.database)
     }
 
     /// Tells that tasks of these queues became due, or may have.

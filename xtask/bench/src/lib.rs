@@ -5,11 +5,17 @@
 //! and audits what its store kept.
 
 mod measure;
+mod plan;
 mod process;
 mod raw;
+mod serving;
 mod workload;
 
+pub mod postgres;
 pub mod redb;
 pub mod torture;
 
-pub use crate::measure::{Measure, table};
+pub use crate::{
+    measure::{Measure, table},
+    plan::{Listed, Plan},
+};

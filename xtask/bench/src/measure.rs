@@ -1,6 +1,6 @@
 //! What was measured: statistics over runs, one line of JSON, one row of a table.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -12,12 +12,50 @@ pub struct Measure {
     unit: &'static str,
     values: Vec<f64>,
     raws: Vec<f64>,
+    goal: Option<Goal>,
     config: Map<String, Value>,
+}
+
+/// What a measure has to reach.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Goal {
+    /// The median is at least so much.
+    AtLeast(f64),
+    /// The median is at most so much.
+    AtMost(f64),
+    /// The median is at least so many times that of what it is compared with.
+    RatioAtLeast(f64),
+    /// The median is at most so many times that of what it is compared with.
+    RatioAtMost(f64),
+}
+
+impl Goal {
+    /// Whether it is reached; `None` when there is nothing to compare.
+    fn is_met(self, value: Option<f64>, raw: Option<f64>) -> Option<bool> {
+        match self {
+            Self::AtLeast(least) => value.map(|value| value >= least),
+            Self::AtMost(most) => value.map(|value| value <= most),
+            Self::RatioAtLeast(least) => ratio(value, raw).map(|ratio| ratio >= least),
+            Self::RatioAtMost(most) => ratio(value, raw).map(|ratio| ratio <= most),
+        }
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtLeast(least) => write!(f, "≥ {least}"),
+            Self::AtMost(most) => write!(f, "≤ {most}"),
+            Self::RatioAtLeast(least) => write!(f, "≥ {least} × raw"),
+            Self::RatioAtMost(most) => write!(f, "≤ {most} × raw"),
+        }
+    }
 }
 
 impl Measure {
     pub(crate) fn new(name: &'static str, unit: &'static str) -> Self {
-        Self { name, unit, values: Vec::new(), raws: Vec::new(), config: Map::new() }
+        let (values, raws) = (Vec::new(), Vec::new());
+        Self { name, unit, values, raws, goal: None, config: Map::new() }
     }
 
     /// Adds the value of one run.
@@ -41,6 +79,16 @@ impl Measure {
         self
     }
 
+    /// Says what it has to reach.
+    pub(crate) const fn with_goal(mut self, goal: Goal) -> Self {
+        self.goal = Some(goal);
+        self
+    }
+
+    fn is_goal_met(&self) -> Option<bool> {
+        self.goal?.is_met(median(&self.values), median(&self.raws))
+    }
+
     /// The name of the measure.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -49,10 +97,16 @@ impl Measure {
 
     /// One JSON object: `measure`, `value` (the median of the runs), `unit`, `raw` (the median of
     /// what it is compared with) and `ratio` (value by raw), both null when it is compared with
-    /// nothing, `runs`, `min`, `max`, and `config`.
+    /// nothing, `runs`, `min`, `max`, and `config`, which holds `goal` and `goal_met` too when there
+    /// is one.
     #[must_use]
     pub fn line(&self) -> String {
         let (value, raw) = (median(&self.values), median(&self.raws));
+        let mut config = self.config.clone();
+        if let Some(goal) = self.goal {
+            config.insert("goal".to_owned(), goal.to_string().into());
+            config.insert("goal_met".to_owned(), self.is_goal_met().into());
+        }
         let line = Line {
             measure: self.name,
             value: rounded(value),
@@ -62,7 +116,7 @@ impl Measure {
             runs: self.values.len(),
             min: rounded(self.values.iter().copied().reduce(f64::min)),
             max: rounded(self.values.iter().copied().reduce(f64::max)),
-            config: &self.config,
+            config: &config,
         };
         serde_json::to_string(&line).unwrap_or_default()
     }
@@ -85,18 +139,24 @@ struct Line<'m> {
 #[must_use]
 pub fn table(measures: &[Measure]) -> String {
     let mut text = format!(
-        "{:<16}{:>12} {:<9}{:>12}{:>8}{:>25}{:>6}\n",
-        "measure", "median", "unit", "raw", "ratio", "min … max", "runs"
+        "{:<28}{:>12} {:<9}{:>12}{:>8}{:>25}{:>6}  {}\n",
+        "measure", "median", "unit", "raw", "ratio", "min … max", "runs", "goal"
     );
     for measure in measures {
         let (value, raw) = (median(&measure.values), median(&measure.raws));
         let least = measure.values.iter().copied().reduce(f64::min);
         let most = measure.values.iter().copied().reduce(f64::max);
         let range = format!("{} … {}", shown(least), shown(most));
+        let reached = match measure.is_goal_met() {
+            Some(true) => ", met",
+            Some(false) => ", MISSED",
+            None => "",
+        };
+        let goal = measure.goal.map_or_else(|| "–".to_owned(), |goal| format!("{goal}{reached}"));
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{:<16}{:>12} {:<9}{:>12}{:>8}{:>25}{:>6}",
+            "{:<28}{:>12} {:<9}{:>12}{:>8}{:>25}{:>6}  {goal}",
             measure.name,
             shown(value),
             measure.unit,
@@ -179,6 +239,27 @@ mod tests {
             measure.line(),
             r#"{"measure":"drain","value":200,"unit":"tasks/s","raw":400,"ratio":0.501,"runs":3,"min":100,"max":300,"config":{"tasks":200000}}"#
         );
+    }
+
+    #[test]
+    fn a_goal_is_met_or_missed() {
+        let mut measure = Measure::new("enqueue_1", "tasks/s").with_goal(Goal::RatioAtLeast(0.9));
+        assert_eq!(measure.is_goal_met(), None);
+        measure.push(80.0);
+        measure.push_raw(100.0);
+        assert_eq!(measure.is_goal_met(), Some(false));
+        assert!(measure.line().contains(r#""goal":"≥ 0.9 × raw","goal_met":false"#));
+        assert!(table(std::slice::from_ref(&measure)).contains("≥ 0.9 × raw, MISSED"));
+        for (goal, is_met) in [
+            (Goal::AtLeast(80.0), true),
+            (Goal::AtLeast(81.0), false),
+            (Goal::AtMost(80.0), true),
+            (Goal::AtMost(79.0), false),
+            (Goal::RatioAtMost(0.8), true),
+            (Goal::RatioAtMost(0.7), false),
+        ] {
+            assert_eq!(measure.clone().with_goal(goal).is_goal_met(), Some(is_met), "{goal}");
+        }
     }
 
     #[test]

@@ -5,11 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use tempfile::TempDir;
 
-use crate::measure::Measure;
+use crate::{measure::Measure, plan::Listed};
 
 mod child;
 mod drain;
@@ -62,20 +62,14 @@ pub enum Name {
     Lives10m,
 }
 
-/// What to measure, and how.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Which measures; none means every one that is not long.
-    pub only: Vec<Name>,
-    /// How often each of them is measured; at least 1.
-    pub runs: u32,
-    /// By how much all counts are multiplied, for a quick look. 1 measures.
-    pub scale: f64,
-    /// Where the files are made.
-    pub dir: PathBuf,
-    /// The program that runs a [`Child`] when its arguments are `child …`.
-    pub program: PathBuf,
+impl Listed for Name {
+    fn is_long(self) -> bool {
+        self == Self::Lives10m
+    }
 }
+
+/// What to measure of the embedded store, and how.
+pub type Plan = crate::plan::Plan<Name>;
 
 impl Plan {
     /// Measures, and tells of each measure once it is complete.
@@ -84,8 +78,7 @@ impl Plan {
     ///
     /// When the plan is out of range, or anything goes wrong.
     pub fn run(&self, mut tell: impl FnMut(&Measure)) -> Result<()> {
-        ensure!(self.runs > 0, "nothing is measured in 0 runs");
-        ensure!(self.scale > 0.0 && self.scale <= 1.0, "a scale is more than 0 and at most 1");
+        self.check()?;
         std::fs::create_dir_all(&self.dir)
             .with_context(|| format!("create {}", self.dir.display()))?;
         let groups: [Group; 8] = [
@@ -102,20 +95,6 @@ impl Plan {
             group(self)?.iter().for_each(&mut tell);
         }
         Ok(())
-    }
-
-    fn wants(&self, name: Name) -> bool {
-        if self.only.is_empty() { name != Name::Lives10m } else { self.only.contains(&name) }
-    }
-
-    fn wants_one_of(&self, names: &[Name]) -> bool {
-        names.iter().any(|&name| self.wants(name))
-    }
-
-    /// So many, at this scale; at least `least`.
-    fn scaled(&self, count: u32, least: u64) -> u64 {
-        let scaled = format!("{:.0}", f64::from(count) * self.scale);
-        std::cmp::max(scaled.parse().unwrap_or(least), least)
     }
 
     /// A place for a fresh file.
@@ -139,20 +118,4 @@ impl Scratch {
     fn file(&self) -> &Path {
         &self.file
     }
-}
-
-/// Tells how far it is, on stderr.
-#[expect(clippy::print_stderr, reason = "stdout is for the results alone")]
-fn progress(measure: &str, run: u32, what: &str) {
-    eprintln!("{measure}: run {run}: {what}");
-}
-
-/// So many a second.
-fn rate(count: u64, time: std::time::Duration) -> f64 {
-    // Counts are far below 2^53.
-    count as f64 / time.as_secs_f64()
-}
-
-fn micros(time: std::time::Duration) -> f64 {
-    time.as_secs_f64() * 1e6
 }

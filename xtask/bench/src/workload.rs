@@ -1,11 +1,14 @@
 //! The task that does nothing, and filling a queue with it.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use ergon_core::{Client, Now, State, Store, Task, TaskError, store::StateCounts};
 use serde::{Deserialize, Serialize};
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, task::JoinSet};
 
 /// Bytes of a [`Noop`] as it is stored, about; the digits of its number vary.
 pub(crate) const PAYLOAD_BYTES: usize = 100;
@@ -53,6 +56,44 @@ pub(crate) async fn enqueue_batches(client: &Client, tasks: u64, batch: u64) -> 
         from = to;
     }
     Ok(())
+}
+
+/// How long so many callers of one client need for so many enqueues each, one at a time.
+pub(crate) async fn enqueue_by(client: &Client, callers: u64, of_each: u64) -> Result<Duration> {
+    let mut running = JoinSet::new();
+    let began = Instant::now();
+    for _ in 0..callers {
+        let client = client.clone();
+        running.spawn(async move {
+            for number in 0..of_each {
+                client.enqueue(Noop::new(number)).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.context("a caller panicked")??;
+    }
+    Ok(began.elapsed())
+}
+
+/// How long so many callers of one client need for so many tasks each, batch by batch.
+pub(crate) async fn enqueue_batches_by(
+    client: &Client,
+    callers: u64,
+    of_each: u64,
+    batch: u64,
+) -> Result<Duration> {
+    let mut running = JoinSet::new();
+    let began = Instant::now();
+    for _ in 0..callers {
+        let client = client.clone();
+        running.spawn(async move { enqueue_batches(&client, of_each, batch).await });
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.context("a caller panicked")??;
+    }
+    Ok(began.elapsed())
 }
 
 /// The tasks of all queues by state.

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::{
     range::Runs,
     shared::{Shared, given},
+    sql::Statement,
     value::{column, small, split, task_id},
 };
 
@@ -42,19 +43,29 @@ impl Shared {
         }
         let micros = i64::try_from(beat.lease.as_micros()).unwrap_or(i64::MAX);
         let micros = std::cmp::min(micros, i64::MAX / 4);
-        let mut attempt = 0;
-        loop {
+        for attempt in 0..ATTEMPTS_MAX {
             let leases = self.leases_held(beat, &by_token).await?;
-            let stood = self.renew(&leases, beat.now, micros).await?;
-            if stood || attempt >= ATTEMPTS_MAX {
-                if !stood {
-                    return Err(StoreError::Conflict);
-                }
+            let whole: Vec<&Lease> =
+                leases.iter().filter(|lease| lease.others.is_empty()).collect();
+            let mut missed = self.renew(&self.sql.renew, &whole, beat.now, micros).await?;
+            if !missed.is_empty() {
+                missed = match self.renew(&self.sql.renew_locked, &missed, beat.now, micros).await {
+                    // A transaction of the application is about to finish these tasks, and takes its
+                    // time; as long as it is open nobody else gets at them.
+                    Err(StoreError::Conflict) => Vec::new(),
+                    missed => missed?,
+                };
+            }
+            let mut stood = missed.is_empty();
+            for lease in leases.iter().filter(|lease| !lease.others.is_empty()) {
+                stood &= self.split(lease, beat.now, micros).await?;
+            }
+            if stood {
                 return self.reply(beat, &leases).await;
             }
-            attempt += 1;
             self.step_back(attempt).await;
         }
+        Err(StoreError::Conflict)
     }
 
     async fn leases_held(
@@ -81,26 +92,29 @@ impl Shared {
         Ok(leases)
     }
 
-    /// Renews leases; says whether all of them stood as they were read.
-    async fn renew(&self, leases: &[Lease], now: Now, micros: i64) -> Result<bool, StoreError> {
-        let (whole, partly): (Vec<&Lease>, Vec<&Lease>) =
-            leases.iter().partition(|lease| lease.others.is_empty());
-        let mut stood = true;
-        if !whole.is_empty() {
-            let query = self
-                .sql
-                .renew
-                .with(whole.iter().map(|lease| lease.token).collect::<Vec<_>>())
-                .with(whole.iter().map(|lease| lease.part).collect::<Vec<_>>())
-                .with(whole.iter().map(|lease| lease.version).collect::<Vec<_>>())
-                .with(given(now))
-                .with(micros);
-            stood &= self.database.rows(|| query.query()).await?.len() == whole.len();
+    /// Renews leases; answers those that did not stand as they were read, or are locked.
+    async fn renew<'l>(
+        &self,
+        statement: &Statement,
+        leases: &[&'l Lease],
+        now: Now,
+        micros: i64,
+    ) -> Result<Vec<&'l Lease>, StoreError> {
+        if leases.is_empty() {
+            return Ok(Vec::new());
         }
-        for lease in partly {
-            stood &= self.split(lease, now, micros).await?;
+        let query = statement
+            .with(leases.iter().map(|lease| lease.token).collect::<Vec<_>>())
+            .with(leases.iter().map(|lease| lease.part).collect::<Vec<_>>())
+            .with(leases.iter().map(|lease| lease.version).collect::<Vec<_>>())
+            .with(given(now))
+            .with(micros);
+        let mut renewed = BTreeSet::<(i64, i32)>::new();
+        for row in self.database.rows(|| query.query()).await? {
+            renewed.insert((column(&row, "token")?, column(&row, "part")?));
         }
-        Ok(stood)
+        let is_missed = |lease: &&&Lease| !renewed.contains(&(lease.token, lease.part));
+        Ok(leases.iter().filter(is_missed).copied().collect())
     }
 
     /// Gives the named tasks of a lease a part of their own, and renews it.

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use bytes::Bytes;
@@ -56,7 +59,7 @@ struct Given {
 }
 
 impl Shared {
-    pub(super) async fn claim(&self, request: &ClaimRequest) -> Result<Vec<ClaimedTask>, StoreError> {
+    pub(super) async fn claim(self: &Arc<Self>, request: &ClaimRequest) -> Result<Vec<ClaimedTask>, StoreError> {
         self.names.ensure_kinds(&self.database, &self.sql, request.kinds.iter()).await?;
         let kinds: Vec<i32> = request.kinds.iter().filter_map(|kind| self.names.kind(kind)).collect();
         let mut claimed = Vec::new();
@@ -91,7 +94,7 @@ impl Shared {
 
     /// Sends one statement for queues that are all different.
     async fn claim_once(
-        &self,
+        self: &Arc<Self>,
         request: &ClaimRequest,
         kinds: &[i32],
         queues: &[QueueSlots],
@@ -129,24 +132,26 @@ impl Shared {
     }
 
     /// Reads what a claim answered, and notes the claim.
-    async fn claimed(&self, rows: &[PgRow]) -> Result<Vec<ClaimedTask>, StoreError> {
+    async fn claimed(self: &Arc<Self>, rows: &[PgRow]) -> Result<Vec<ClaimedTask>, StoreError> {
         let mut tasks = Vec::with_capacity(rows.len());
         let mut runs = BTreeMap::new();
         let mut token = 0;
         for row in rows {
             let (lane, kind): (i32, i32) = (column(row, "lane")?, column(row, "kind")?);
             if self.names.lane_by_id(lane).is_none() || self.names.kind_by_id(kind).is_none() {
-                self.names.refresh(&self.database, &self.sql).await?;
+                self.names.refresh(&mut self.each(), &self.sql).await?;
             }
             token = small::<u64, i64>(column(row, "token")?)?;
             self.claimed_run(row, token, &mut tasks, &mut runs)?;
         }
         if !rows.is_empty() {
-            let distinct: BTreeSet<i64> = rows
-                .iter()
-                .map(|row| column(row, "place_in_claim"))
-                .collect::<Result<_, _>>()?;
-            self.row_len.learn(distinct.len(), tasks.len());
+            let (mut lanes, mut ranges) = (BTreeSet::new(), BTreeSet::new());
+            for row in rows {
+                lanes.insert(column::<i32>(row, "lane")?);
+                ranges.insert(column::<i64>(row, "place_in_claim")?);
+            }
+            self.row_len.learn(ranges.len(), tasks.len());
+            self.note_rows(&lanes, ranges.len());
             self.claims.note(token, runs);
         }
         Ok(tasks)

@@ -58,6 +58,16 @@ impl Claims {
         self.with(|claims| claims.remove(&token));
     }
 
+    /// Notes that a task was given a lease of its own, in the database.
+    pub(crate) fn set_apart(&self, token: u64, id: TaskId) {
+        self.with(|claims| {
+            if let Some(claim) = claims.get_mut(&token) {
+                claim.version += 1;
+                claim.remove(id);
+            }
+        });
+    }
+
     /// Takes a claim out, to settle tasks of it: whoever fails to put it back loses the note only.
     pub(super) fn take(&self, token: u64) -> Option<Claim> {
         self.with(|claims| claims.remove(&token))

@@ -17,7 +17,7 @@ use super::{
 };
 
 const BACKEND: &str = include_str!("../queries/doorbell/backend.sql");
-const RING: &str = include_str!("../queries/doorbell/ring.sql");
+pub(crate) const RING: &str = include_str!("../queries/doorbell/ring.sql");
 
 /// How long the end may take: telling the last rings, and closing the connection in good manners.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -66,7 +66,7 @@ impl Line {
         let name = format!("{name} doorbell");
         Self {
             connect: connect.application_name(&name),
-            channel: format!("{}.due", config.schema),
+            channel: config.channel(),
             schema: config.schema.clone(),
             rng: Arc::clone(&config.rng),
             times: config.times,

@@ -10,7 +10,7 @@ use ergon_core::{
     store::Inserted,
 };
 use serde::Serialize;
-use sqlx::{Connection as _, PgConnection, postgres::PgRow, types::Json};
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::rows::Rows;
@@ -18,6 +18,7 @@ use crate::{
     error::{self, is_duplicate_key},
     place::{self, Payload, Place},
     range::pieces,
+    runner::Runner,
     shared::{Shared, given},
     sql::Bound,
     value::{column, split, task_id},
@@ -88,37 +89,27 @@ async fn in_own_transaction(
     shared
         .database
         .within_deadline(async {
-            let mut lease = shared.database.acquire().await.map_err(error::map)?;
-            let mut transaction = lease.connection().begin().await.map_err(error::map)?;
-            let inserted = insert_carefully(shared, &mut transaction, tasks, now).await;
-            match inserted {
-                Ok(inserted) => {
-                    transaction.commit().await.map_err(error::map)?;
-                    lease.give_back();
-                    Ok(inserted)
-                }
-                Err(error) => {
-                    if transaction.rollback().await.is_ok() {
-                        lease.give_back();
-                    }
-                    Err(error)
-                }
-            }
+            let mut transaction = shared.database.begin().await?;
+            let mut runner = Runner::own(&shared.database, &mut transaction);
+            let inserted = insert_carefully(shared, &mut runner, tasks, now).await;
+            let ended = transaction.end(inserted.is_ok()).await;
+            // Of a statement and the rollback after it, the statement says what is wrong.
+            inserted.and_then(|inserted| ended.map(|()| inserted))
         })
         .await
 }
 
 /// Stores tasks in a transaction that is open; after an error it has to be rolled back.
-pub(crate) async fn insert_carefully(
+pub(super) async fn insert_carefully(
     shared: &Shared,
-    connection: &mut PgConnection,
+    runner: &mut Runner<'_>,
     tasks: &[NewTask],
     now: Now,
 ) -> Result<Vec<Inserted>, StoreError> {
     let ids: Vec<TaskId> = tasks.iter().map(|task| task.id).collect();
     let find = place::by_id(&shared.sql, &ids, Payload::Skip);
-    let rows = fetch(connection, shared, &find).await?;
-    let found = place::read(&shared.database, &shared.sql, &shared.names, &rows).await?;
+    let rows = runner.rows(&find).await?;
+    let found = place::read(runner, &shared.sql, &shared.names, &rows).await?;
     let mut stored: HashSet<TaskId> =
         found.iter().filter(|found| found.place != Place::Gone).map(|found| found.id).collect();
     let gone: HashMap<TaskId, (i16, i16)> = found
@@ -126,7 +117,7 @@ pub(crate) async fn insert_carefully(
         .filter(|found| found.place == Place::Gone)
         .map(|found| (found.id, found.pack))
         .collect();
-    let mut holders = holders(shared, connection, tasks, now).await?;
+    let mut holders = holders(shared, runner, tasks, now).await?;
     let mut room = Room::default();
     let mut packs = BTreeMap::<Range, Vec<i16>>::new();
     let mut inserted = Vec::with_capacity(tasks.len());
@@ -149,10 +140,10 @@ pub(crate) async fn insert_carefully(
     }
     if !created.is_empty() {
         if let Some(reserve) = room.bind(shared, now) {
-            fetch(connection, shared, &reserve).await?;
+            runner.rows(&reserve).await?;
         }
         let rows = Rows::of(&[&created], &shared.names)?.bind(&shared.sql, given(now));
-        let stored = match fetch(connection, shared, &rows).await {
+        let stored = match runner.rows(&rows).await {
             Ok(rows) => rows.first().map(|row| column(row, "stored")).transpose()?.unwrap_or(false),
             Err(error) if is_duplicate_key(&error) => false,
             Err(error) => return Err(error),
@@ -164,19 +155,9 @@ pub(crate) async fn insert_carefully(
     Ok(inserted)
 }
 
-/// Runs a statement in a transaction.
-async fn fetch(
-    connection: &mut PgConnection,
-    shared: &Shared,
-    query: &Bound,
-) -> Result<Vec<PgRow>, StoreError> {
-    let query = query.query().persistent(shared.database.is_persistent());
-    query.fetch_all(connection).await.map_err(error::map)
-}
-
 async fn holders(
     shared: &Shared,
-    connection: &mut PgConnection,
+    runner: &mut Runner<'_>,
     tasks: &[NewTask],
     now: Now,
 ) -> Result<HashMap<[u8; 32], Holder>, StoreError> {
@@ -187,7 +168,7 @@ async fn holders(
     }
     let query = shared.sql.holders.with(hashes).with(given(now));
     let mut holders = HashMap::new();
-    for row in fetch(connection, shared, &query).await? {
+    for row in runner.rows(&query).await? {
         let hash: &[u8] = column(&row, "hash")?;
         let hash = hash.try_into().map_err(|_| error::corrupt("the hash of a unique key"))?;
         let id = task_id(column(&row, "pack")?, column(&row, "off")?)?;

@@ -199,7 +199,7 @@ impl Shared {
             .with(wants(State::Failed))
             .with(wants(State::Cancelled));
         let rows = self.database.rows(|| query.query()).await?;
-        place::read(&self.database, &self.sql, &self.names, &rows).await
+        place::read(&mut self.each(), &self.sql, &self.names, &rows).await
     }
 }
 

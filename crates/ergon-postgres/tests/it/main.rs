@@ -3,8 +3,10 @@
 
 mod connect;
 mod doorbell;
+mod fault;
 mod migrate;
 mod model;
+mod plan;
 mod role;
 mod suite;
 mod support;

@@ -8,34 +8,38 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
-use clap::{Args, Parser};
-use ergon_bench::{
-    redb::{Child, Name, Plan},
-    table,
-};
+use clap::{Args, Parser, ValueEnum};
+use ergon_bench::{Listed, Measure, Plan, postgres, redb, table};
 
 /// Measures ergon.
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 enum Bench {
     /// The embedded store
-    Redb(Redb),
+    Redb(Choice<redb::Name>),
+    /// The Postgres store, on a server of its own
+    Postgres(Postgres),
     /// A part that runs in a process of its own
     #[command(hide = true, subcommand)]
-    Child(Child),
+    Child(redb::Child),
+    /// A part that runs in a process of its own
+    #[command(hide = true, subcommand)]
+    PostgresChild(postgres::Child),
 }
 
 #[derive(Args, Debug)]
-struct Redb {
+struct Choice<N: ValueEnum + Send + Sync + 'static> {
+    /// Take these measures alone
+    names: Vec<N>,
     /// Print one JSON object a line on stdout, and nothing else there
     #[arg(long)]
     json: bool,
     /// How often each measure is taken; the median counts
     #[arg(long, default_value_t = 3)]
     runs: u32,
-    /// Take these measures alone
+    /// Take these measures alone, too
     #[arg(long, value_delimiter = ',')]
-    only: Vec<Name>,
+    only: Vec<N>,
     /// Multiply all counts by this, for a quick look: more than 0, at most 1
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
@@ -44,10 +48,24 @@ struct Redb {
     dir: Option<PathBuf>,
 }
 
+#[derive(Args, Debug)]
+struct Postgres {
+    #[command(flatten)]
+    choice: Choice<postgres::Name>,
+    /// How long a snapshot is held, in seconds
+    #[arg(long, default_value_t = 120)]
+    seconds: u64,
+    /// How many tasks live and go
+    #[arg(long, default_value_t = 10_000_000)]
+    lives: u32,
+}
+
 fn main() -> ExitCode {
     let done = match Bench::parse() {
-        Bench::Redb(redb) => run(redb),
+        Bench::Redb(choice) => run_redb(choice),
+        Bench::Postgres(request) => run_postgres(request),
         Bench::Child(child) => child.run(),
+        Bench::PostgresChild(child) => child.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -58,22 +76,55 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(redb: Redb) -> Result<()> {
-    let program = std::env::current_exe().context("find this program")?;
-    // Two levels up from `target/release/bench`.
-    let target = program.ancestors().nth(2).context("this program is not in a target directory")?;
-    let Redb { json, runs, only, scale, dir } = redb;
-    let dir = dir.unwrap_or_else(|| target.join("bench"));
-    let plan = Plan { only, runs, scale, dir, program };
-    let mut measures = Vec::new();
-    plan.run(|measure| {
-        if json {
+fn run_redb(choice: Choice<redb::Name>) -> Result<()> {
+    let mut results = Results::new(choice.json);
+    choice.plan()?.run(|measure| results.add(measure))?;
+    results.end();
+    Ok(())
+}
+
+fn run_postgres(request: Postgres) -> Result<()> {
+    let Postgres { choice, seconds, lives } = request;
+    let mut results = Results::new(choice.json);
+    let plan = postgres::Plan { common: choice.plan()?, seconds, lives };
+    plan.run(|measure| results.add(measure))?;
+    results.end();
+    Ok(())
+}
+
+impl<N: ValueEnum + Listed + Send + Sync + 'static> Choice<N> {
+    fn plan(self) -> Result<Plan<N>> {
+        let program = std::env::current_exe().context("find this program")?;
+        // Two levels up from `target/release/bench`.
+        let target =
+            program.ancestors().nth(2).context("this program is not in a target directory")?;
+        let dir = self.dir.unwrap_or_else(|| target.join("bench"));
+        let only = self.names.into_iter().chain(self.only).collect();
+        Ok(Plan { only, runs: self.runs, scale: self.scale, dir, program })
+    }
+}
+
+/// Prints what is measured: as it comes when it is for a program, as a table when it is for people.
+struct Results {
+    json: bool,
+    measures: Vec<Measure>,
+}
+
+impl Results {
+    const fn new(json: bool) -> Self {
+        Self { json, measures: Vec::new() }
+    }
+
+    fn add(&mut self, measure: &Measure) {
+        if self.json {
             println!("{}", measure.line());
         }
-        measures.push(measure.clone());
-    })?;
-    if !json {
-        print!("{}", table(&measures));
+        self.measures.push(measure.clone());
     }
-    Ok(())
+
+    fn end(&self) {
+        if !self.json {
+            print!("{}", table(&self.measures));
+        }
+    }
 }

@@ -7,19 +7,16 @@ use std::{
 
 use anyhow::Result;
 use clap::Subcommand;
-use ergon_core::Client;
+use ergon_core::{Client, store::IntoStore as _};
 use ergon_redb::RedbStore;
-use ergon_server::Server;
 use serde_json::json;
 
-use super::{drain, lives};
+use super::lives;
 use crate::{
-    process,
-    workload::{Done, Noop, block_on, fill},
+    process::{self, answer},
+    serving,
+    workload::{block_on, fill},
 };
-
-/// How long an idle server settles before it is watched.
-const SETTLING: Duration = Duration::from_secs(1);
 
 /// What a child does; it answers with one line of JSON.
 #[derive(Debug, Subcommand)]
@@ -89,11 +86,6 @@ impl Child {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the process that started this one reads it")]
-fn answer(value: &serde_json::Value) {
-    println!("{value}");
-}
-
 async fn open(path: &PathBuf, stay: bool) -> Result<()> {
     let began = Instant::now();
     let store = RedbStore::open(path).await?;
@@ -108,7 +100,7 @@ async fn open(path: &PathBuf, stay: bool) -> Result<()> {
 async fn drain_file(path: &PathBuf, tasks: u64) -> Result<()> {
     let store = RedbStore::open(path).await?;
     let rss_open_mib = process::rss_mib()?;
-    let seconds = drain::drain(&store, tasks).await?.as_secs_f64();
+    let seconds = serving::drain(&store.clone().into_store(), tasks).await?.as_secs_f64();
     let rss_peak_mib = process::rss_peak_mib()?;
     store.close().await?;
     answer(&json!({
@@ -121,13 +113,7 @@ async fn drain_file(path: &PathBuf, tasks: u64) -> Result<()> {
 
 async fn idle(path: &PathBuf, time: Duration) -> Result<()> {
     let store = RedbStore::open(path).await?;
-    let handler = |_task: Noop| std::future::ready(Done::Ok(()));
-    let running = Server::builder(store.clone()).handler(handler).build()?.start();
-    tokio::time::sleep(SETTLING).await;
-    let (cpu, began) = (process::cpu_time()?, Instant::now());
-    tokio::time::sleep(time).await;
-    let used = process::cpu_time()?.saturating_sub(cpu).as_secs_f64();
-    answer(&json!({ "cpu_percent": used / began.elapsed().as_secs_f64() * 100.0 }));
-    running.shutdown().await;
+    let cpu_percent = serving::idle_cpu(&store.clone().into_store(), time, || Ok(())).await?;
+    answer(&json!({ "cpu_percent": cpu_percent }));
     Ok(store.close().await?)
 }

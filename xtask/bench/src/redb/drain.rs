@@ -1,32 +1,21 @@
 //! How fast a server works a full queue off.
 
-use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Duration};
 
-use anyhow::{Context, Result, ensure};
-use ergon_core::Client;
+use anyhow::{Context, Result};
+use ergon_core::{Client, store::IntoStore as _};
 use ergon_redb::RedbStore;
-use ergon_server::{Queue, Server};
-use tokio::sync::Notify;
 
-use super::{Name, Plan, progress, rate};
+use super::{Name, Plan};
 use crate::{
     measure::Measure,
+    plan::{progress, rate},
     raw,
-    workload::{Done, Noop, PAYLOAD_BYTES, block_on, fill, wait_for_completed},
+    serving::{CONCURRENCY, drain},
+    workload::{PAYLOAD_BYTES, block_on, fill},
 };
 
-pub(super) const CONCURRENCY: usize = 64;
 const IN_RAW_COMMIT: usize = 1_000;
-
-/// Longer than any drain takes: what is stuck is an error, not a hanging benchmark.
-const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 /// A queue of 200,000 tasks, and one of 2,000,000.
 pub(super) fn drains(plan: &Plan) -> Result<Vec<Measure>> {
@@ -65,7 +54,7 @@ fn fill_and_drain(plan: &Plan, tasks: u64) -> Result<Duration> {
     block_on(async {
         let store = RedbStore::open(scratch.file()).await?;
         fill(&Client::new(store.clone()), tasks).await?;
-        let time = drain(&store, tasks).await?;
+        let time = drain(&store.clone().into_store(), tasks).await?;
         store.close().await?;
         Ok(time)
     })
@@ -78,35 +67,4 @@ pub(super) fn fill_file(path: &Path, tasks: u64) -> Result<()> {
         fill(&Client::new(store.clone()), tasks).await?;
         store.close().await.context("close the filled store")
     })
-}
-
-/// How long it takes from the start of a server until the store says that all tasks are completed,
-/// when there are just so many and nothing else.
-pub(super) async fn drain(store: &RedbStore, tasks: u64) -> Result<Duration> {
-    let ran = Arc::new(AtomicU64::new(0));
-    let all_ran = Arc::new(Notify::new());
-    let handler = {
-        let (ran, all_ran) = (Arc::clone(&ran), Arc::clone(&all_ran));
-        move |_task: Noop| {
-            if ran.fetch_add(1, Relaxed) + 1 == tasks {
-                all_ran.notify_one();
-            }
-            std::future::ready(Done::Ok(()))
-        }
-    };
-    let server = Server::builder(store.clone())
-        .handler(handler)
-        .queue(Queue::new("default").concurrency(CONCURRENCY))
-        .build()?;
-    let began = Instant::now();
-    let running = server.start();
-    // Asking the store all the time would take time from it, so it is asked at the end.
-    tokio::time::timeout(PATIENCE, all_ran.notified()).await.context("the drain is stuck")?;
-    let end = wait_for_completed(store, tasks);
-    tokio::time::timeout(PATIENCE, end).await.context("the drain is stuck at its end")??;
-    let time = began.elapsed();
-    let report = running.shutdown().await;
-    let runs = ran.load(Relaxed);
-    ensure!(report.is_clean() && runs == tasks, "{runs} runs of {tasks} tasks: {report:?}");
-    Ok(time)
 }

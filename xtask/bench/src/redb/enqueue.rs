@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use ergon_core::Client;
 use ergon_redb::RedbStore;
-use tokio::task::JoinSet;
 
-use super::{Name, Plan, progress, rate};
+use super::{Name, Plan};
 use crate::{
     measure::Measure,
+    plan::{progress, rate},
     raw,
-    workload::{Noop, PAYLOAD_BYTES, block_on, enqueue_batches},
+    workload::{PAYLOAD_BYTES, block_on, enqueue_batches, enqueue_by},
 };
 
 const CALLERS: u64 = 32;
@@ -54,21 +54,7 @@ fn enqueue(plan: &Plan, callers: u64, of_each: u64) -> Result<Duration> {
     block_on(async {
         let store = RedbStore::open(scratch.file()).await?;
         let client = Client::new(store.clone());
-        let mut running = JoinSet::new();
-        let began = Instant::now();
-        for _ in 0..callers {
-            let client = client.clone();
-            running.spawn(async move {
-                for number in 0..of_each {
-                    client.enqueue(Noop::new(number)).await?;
-                }
-                anyhow::Ok(())
-            });
-        }
-        while let Some(ended) = running.join_next().await {
-            ended.context("a caller panicked")??;
-        }
-        let time = began.elapsed();
+        let time = enqueue_by(&client, callers, of_each).await?;
         store.close().await?;
         Ok(time)
     })

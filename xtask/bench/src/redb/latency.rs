@@ -1,22 +1,17 @@
 //! How soon a task starts when the server has nothing else to do.
 
-use std::time::{Duration, Instant};
-
 use anyhow::{Context, Result};
-use ergon_core::Client;
+use ergon_core::{Client, store::IntoStore as _};
 use ergon_redb::RedbStore;
-use ergon_server::Server;
-use tokio::sync::mpsc;
 
-use super::{Name, Plan, micros, progress};
+use super::{Name, Plan};
 use crate::{
     measure::{Measure, percentile},
+    plan::{micros, progress},
     raw,
-    workload::{Done, Noop, PAYLOAD_BYTES, block_on},
+    serving::start_times,
+    workload::{PAYLOAD_BYTES, block_on},
 };
-
-/// Far beyond any latency: what is lost is an error, not a hanging benchmark.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// From the enqueue to the handler: the median, and the tail.
 pub(super) fn latencies(plan: &Plan) -> Result<Vec<Measure>> {
@@ -37,7 +32,7 @@ pub(super) fn latencies(plan: &Plan) -> Result<Vec<Measure>> {
         let commits: Vec<f64> =
             raw::single_commits(scratch.file(), tasks)?.into_iter().map(micros).collect();
         let commit = percentile(&commits, 50).context("no commit was timed")?;
-        let times = start_times(plan, tasks)?;
+        let times = times(plan, tasks)?;
         let p50 = percentile(&times, 50).context("no start was timed")?;
         let p99 = percentile(&times, 99).context("no start was timed")?;
         progress("latency", run, &format!("p50 {p50:.0} µs, p99 {p99:.0} µs"));
@@ -51,36 +46,12 @@ pub(super) fn latencies(plan: &Plan) -> Result<Vec<Measure>> {
 }
 
 /// Microseconds from each of so many enqueues to the start of its handler.
-fn start_times(plan: &Plan, tasks: u64) -> Result<Vec<f64>> {
+fn times(plan: &Plan, tasks: u64) -> Result<Vec<f64>> {
     let scratch = plan.scratch()?;
     block_on(async {
         let store = RedbStore::open(scratch.file()).await?;
-        let client = Client::new(store.clone());
-        let (started, mut starts) = mpsc::channel(1);
-        let handler = move |_task: Noop| {
-            let now = Instant::now();
-            let started = started.clone();
-            async move {
-                // Nobody listens any more when the measure has failed.
-                let _ = started.send(now).await;
-                Done::Ok(())
-            }
-        };
-        let running = Server::builder(store.clone()).handler(handler).build()?.start();
-        let work = tokio::spawn(async move {
-            let mut times = Vec::new();
-            for number in 0..tasks {
-                let began = Instant::now();
-                let handle = client.enqueue(Noop::new(number)).await?;
-                let start = tokio::time::timeout(PATIENCE, starts.recv()).await;
-                let start = start.context("a task is lost")?.context("the server is gone")?;
-                times.push(micros(start.duration_since(began)));
-                handle.result().within(PATIENCE).await?;
-            }
-            anyhow::Ok(times)
-        });
-        let times = work.await.context("the caller panicked")??;
-        running.shutdown().await;
+        let times =
+            start_times(&store.clone().into_store(), Client::new(store.clone()), tasks).await?;
         store.close().await?;
         Ok(times)
     })

@@ -16,10 +16,12 @@ use ergon_redb::RedbStore;
 use ergon_server::{Queue, Server, ServerConfig};
 use serde::{Deserialize, Serialize};
 
-use super::{Name, Plan, drain::CONCURRENCY, progress};
+use super::{Name, Plan};
 use crate::{
     measure::Measure,
+    plan::progress,
     process, raw,
+    serving::CONCURRENCY,
     workload::{Done, Noop, PAYLOAD_BYTES, counts},
 };
 

@@ -5,10 +5,12 @@ use std::ffi::OsString;
 use anyhow::Result;
 use serde::Deserialize;
 
-use super::{Name, Plan, drain, drain::CONCURRENCY, progress, rate};
+use super::{Name, Plan, drain};
 use crate::{
     measure::{Measure, median},
+    plan::{progress, rate},
     process::{self, Child},
+    serving::CONCURRENCY,
     workload::PAYLOAD_BYTES,
 };
 

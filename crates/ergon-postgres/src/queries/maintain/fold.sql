@@ -1,8 +1,11 @@
--- Adds deltas to the counters: at most $1 of them, passing by those that another fold holds.
+-- Adds deltas to the counters: at most $1 of them, from those behind the place $2 on.
 --
--- Index: count (queue). Caller: keeper.rs.
+-- Two at once wait for each other, and add each delta once. Answers how many were seen, how many were
+-- added, the place of the last, and how large the table is, with its dead rows.
+--
+-- Index: count (queue); delta is read in the order of its places. Caller: keeper/counters.rs.
 WITH some AS MATERIALIZED (
-  SELECT ctid AS tid FROM ergon.delta LIMIT $1::int8 FOR UPDATE SKIP LOCKED
+  SELECT ctid AS tid FROM ergon.delta WHERE ctid > $2::text::tid LIMIT $1::int8
 ), d AS MATERIALIZED (
   DELETE FROM ergon.delta WHERE ctid = ANY (ARRAY (SELECT tid FROM some)) RETURNING *
 ), c AS (
@@ -13,4 +16,5 @@ WITH some AS MATERIALIZED (
     running = c.running + excluded.running, completed = c.completed + excluded.completed,
     failed = c.failed + excluded.failed, cancelled = c.cancelled + excluded.cancelled
 )
-SELECT count(*) AS folded FROM d
+SELECT (SELECT count(*) FROM some) AS seen, (SELECT count(*) FROM d) AS folded,
+  (SELECT tid::text FROM some ORDER BY tid DESC LIMIT 1) AS last, pg_relation_size('ergon.delta') AS bytes

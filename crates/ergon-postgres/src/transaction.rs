@@ -1,0 +1,199 @@
+//! Enqueues and outcomes in a transaction of the application, on the database that both share.
+
+use ergon_core::{
+    Conclusion, EnqueueError, NewTask, Now, Outcome, QueueName, StoreError, Verdict,
+    client::{Enqueue, EnqueueMany, Enqueued},
+    Clock as _, SystemClock,
+    store::{Held, Inserted, check_insert},
+    transition,
+};
+use serde::Serialize;
+use sqlx::PgConnection;
+
+use crate::{
+    PostgresStore, doorbell,
+    dispatch::resolve,
+    enqueue::insert_within,
+    error, place,
+    runner::Runner,
+    shared::Shared,
+    value::{column, split},
+};
+
+/// Enqueues in a transaction of the application.
+pub trait EnqueueInTransaction {
+    /// What an enqueue answers.
+    type Answer;
+
+    /// Enqueues on a connection of the application that is in a transaction: the task exists from the
+    /// commit on, and never if it is rolled back. The connection may be of any pool, to the database
+    /// and by a role that the store could use.
+    ///
+    /// Unlike other enqueues this one lets the commit itself ring for whoever waits, which makes
+    /// commits on one server wait for each other a little. A unique key that another transaction has
+    /// just taken is waited for until that one ends.
+    ///
+    /// ```no_run
+    /// # use ergon_core::{Client, Task};
+    /// # use ergon_postgres::{EnqueueInTransaction, PostgresStore};
+    /// # use serde::{Deserialize, Serialize};
+    /// #[derive(Serialize, Deserialize, Task)]
+    /// struct Welcome {
+    ///     user: i64,
+    /// }
+    ///
+    /// # async fn run(pool: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = PostgresStore::from_pool(pool.clone()).await?;
+    /// let client = Client::new(store.clone());
+    ///
+    /// let mut transaction = pool.begin().await?;
+    /// sqlx::query("INSERT INTO users VALUES (7)").execute(&mut *transaction).await?;
+    /// client.enqueue(Welcome { user: 7 }).in_transaction(&store, &mut transaction).await?;
+    /// transaction.commit().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of an awaited enqueue. After one of [`EnqueueError::Store`] the transaction has to be
+    /// rolled back; [`StoreError::Conflict`] in it says that doing all of it again may help.
+    ///
+    /// # Cancel safety
+    ///
+    /// Roll the transaction back when the future was dropped.
+    fn in_transaction(
+        self,
+        store: &PostgresStore,
+        connection: &mut PgConnection,
+    ) -> impl Future<Output = Result<Self::Answer, EnqueueError>> + Send;
+}
+
+impl<O: Send> EnqueueInTransaction for Enqueue<O> {
+    type Answer = Enqueued<O>;
+
+    async fn in_transaction(
+        self,
+        store: &PostgresStore,
+        connection: &mut PgConnection,
+    ) -> Result<Enqueued<O>, EnqueueError> {
+        let (task, answer) = self.into_parts();
+        let task = task?;
+        let id = task.id;
+        let inserted = store.shared().insert_for(connection, vec![task]).await?;
+        let inserted = inserted.first().copied().unwrap_or(Inserted::Created);
+        answer.to(id, inserted)
+    }
+}
+
+impl<O: Send> EnqueueInTransaction for EnqueueMany<O> {
+    type Answer = Vec<Inserted>;
+
+    async fn in_transaction(
+        self,
+        store: &PostgresStore,
+        connection: &mut PgConnection,
+    ) -> Result<Vec<Inserted>, EnqueueError> {
+        let tasks = self.into_new_tasks()?;
+        let mut inserted = Vec::with_capacity(tasks.len());
+        for batch in tasks.chunks(ergon_core::limits::BATCH_MAX) {
+            inserted.extend(store.shared().insert_for(connection, batch.to_vec()).await?);
+        }
+        Ok(inserted)
+    }
+}
+
+impl PostgresStore {
+    /// Completes a running task in a transaction of the application: what the transaction writes and
+    /// that the task is done are committed together, or not at all. With it a handler's writes to this
+    /// database happen exactly once, whatever crashes.
+    ///
+    /// Roll the transaction back unless the verdict is [`Verdict::Applied`]: of a claim that is
+    /// [stale](Verdict::Stale) somebody else runs the task, and nothing was changed here. After the
+    /// commit the handler returns as usual; its server finds the outcome recorded.
+    ///
+    /// Keep the transaction short: until it ends, the task's lease is not renewed, and nobody takes the
+    /// task back either.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Backend`] when `output` cannot be encoded, [`StoreError::Conflict`] when something
+    /// came first (doing all of it again may help), and what the database reports; roll back.
+    ///
+    /// # Cancel safety
+    ///
+    /// Roll the transaction back when the future was dropped.
+    pub async fn finish_in_transaction<T: Serialize + Sync>(
+        &self,
+        connection: &mut PgConnection,
+        task: Held,
+        output: &T,
+    ) -> Result<Verdict, StoreError> {
+        let output = serde_json::to_vec(output)
+            .map_err(|source| StoreError::Backend { source: Box::new(source) })?;
+        let conclusion = Conclusion::Complete { result: Some(output.into()) };
+        self.shared().finish_for(connection, task, conclusion).await
+    }
+}
+
+impl Shared {
+    async fn insert_for(
+        &self,
+        connection: &mut PgConnection,
+        tasks: Vec<NewTask>,
+    ) -> Result<Vec<Inserted>, StoreError> {
+        check_insert(&tasks, &self.limits, SystemClock.now())?;
+        self.know(&tasks).await?;
+        let mut runner = Runner::within(&self.database, connection);
+        let inserted = insert_within(self, &mut runner, &tasks).await?;
+        let created = tasks.iter().zip(&inserted);
+        let created = created.filter(|(_, answer)| **answer == Inserted::Created);
+        let mut queues: Vec<&QueueName> = created.map(|(task, _)| &task.spec.queue).collect();
+        queues.sort_unstable();
+        queues.dedup();
+        if let Some(channel) = self.channel().filter(|_| !queues.is_empty()) {
+            let messages: Vec<&str> = queues.into_iter().map(QueueName::as_str).collect();
+            let ring = sqlx::query(doorbell::RING).bind(channel).bind(messages);
+            let ring = ring.persistent(self.database.is_persistent());
+            ring.execute(connection).await.map_err(error::map)?;
+        }
+        Ok(inserted)
+    }
+
+    async fn finish_for(
+        &self,
+        connection: &mut PgConnection,
+        task: Held,
+        conclusion: Conclusion,
+    ) -> Result<Verdict, StoreError> {
+        self.set_apart(task).await?;
+        let conclusion = conclusion.storable(&self.limits);
+        let outcome = Outcome { id: task.id, token: task.token, conclusion };
+        let find = place::by_token(&self.sql, std::slice::from_ref(&outcome));
+        let mut decide = |change: &mut crate::change::Change| {
+            let now = change.now().map(|clock| resolve(Now::Store, clock));
+            let verdict = change.task(outcome.id).zip(now).map(|(entry, now)| {
+                let retention = self.retention.chosen_by(entry.found.retention());
+                let Outcome { token, conclusion, .. } = &outcome;
+                transition::conclude(&mut entry.progress, &retention, *token, conclusion, now)
+            });
+            Ok(verdict.unwrap_or(Verdict::Stale))
+        };
+        let mut runner = Runner::within(&self.database, connection);
+        let (_, verdict) = self.change_once(&mut runner, &find, &mut decide).await?;
+        Ok(verdict)
+    }
+
+    /// Gives a task a lease of its own, so that the transaction does not lock those that were claimed
+    /// with it.
+    async fn set_apart(&self, task: Held) -> Result<(), StoreError> {
+        let Ok(token) = i64::try_from(task.token.get()) else { return Ok(()) };
+        let (pack, off) = split(task.id);
+        let query = self.sql.apart.with(token).with(pack).with(off);
+        let row = self.database.row(|| query.query()).await?;
+        if column::<i64>(&row, "apart")? > 0 {
+            self.claims.set_apart(task.token.get(), task.id);
+        }
+        Ok(())
+    }
+}
