@@ -1,4 +1,5 @@
 -- Removes everything that the first schema made; tasks are lost.
+DROP FUNCTION ergon.enqueue(text, jsonb, text, int, timestamptz, int, jsonb, text[]);
 DROP VIEW ergon.partition;
 DROP TABLE ergon.leader, ergon.delta, ergon.count, ergon.uniq, ergon.task, ergon.settled, ergon.lease,
   ergon.ready, ergon.pack, ergon.lane, ergon.kind, ergon.queue, ergon.revived;

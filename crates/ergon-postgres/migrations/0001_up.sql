@@ -387,3 +387,80 @@ REVOKE EXECUTE ON FUNCTION ergon.note_revived(), ergon.partition_ahead(bigint), 
 
 -- Today and tomorrow.
 SELECT ergon.partition_ahead(86400000);
+
+-- Enqueues one task, for other languages, for triggers and for psql; committed with the transaction of
+-- whoever calls it. Answers the id of the task. Checks what a client would check; a role needs no other
+-- right than to execute it.
+CREATE FUNCTION ergon.enqueue(
+  kind text,
+  payload jsonb DEFAULT '{}',
+  queue text DEFAULT 'default',
+  priority int DEFAULT 0,
+  run_at timestamptz DEFAULT NULL,    -- null: at once
+  max_attempts int DEFAULT 25,
+  metadata jsonb DEFAULT NULL,        -- an object of texts
+  tags text[] DEFAULT NULL
+) RETURNS uuid LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  name_rule CONSTANT text := '^[A-Za-z0-9._:/-]{1,128}$';
+  body CONSTANT bytea := convert_to(enqueue.payload::text, 'UTF8');
+  clock timestamptz;
+  due timestamptz;
+  random text;
+  id uuid;
+  queue_id int;
+  kind_id int;
+  lane_id int;
+BEGIN
+  IF enqueue.kind IS NULL OR enqueue.kind !~ name_rule THEN
+    RAISE EXCEPTION 'ergon: kind % is not 1 to 128 of A-Z a-z 0-9 . _ : / -', quote_nullable(enqueue.kind)
+      USING ERRCODE = 'invalid_parameter_value';
+  ELSIF enqueue.queue IS NULL OR enqueue.queue !~ name_rule THEN
+    RAISE EXCEPTION 'ergon: queue % is not 1 to 128 of A-Z a-z 0-9 . _ : / -', quote_nullable(enqueue.queue)
+      USING ERRCODE = 'invalid_parameter_value';
+  ELSIF body IS NULL OR length(body) > 1048576 THEN
+    RAISE EXCEPTION 'ergon: payload is null or exceeds 1048576 bytes' USING ERRCODE = 'invalid_parameter_value';
+  ELSIF enqueue.priority IS NULL OR enqueue.priority NOT BETWEEN -32768 AND 32767 THEN
+    RAISE EXCEPTION 'ergon: priority is not within -32768 and 32767' USING ERRCODE = 'invalid_parameter_value';
+  ELSIF enqueue.max_attempts IS NULL OR enqueue.max_attempts NOT BETWEEN 1 AND 65535 THEN
+    RAISE EXCEPTION 'ergon: max_attempts is not within 1 and 65535' USING ERRCODE = 'invalid_parameter_value';
+  ELSIF enqueue.run_at > clock_timestamp() + interval '3660 days' THEN
+    RAISE EXCEPTION 'ergon: run_at lies more than 10 years in the future' USING ERRCODE = 'invalid_parameter_value';
+  ELSIF enqueue.metadata IS NOT NULL AND (jsonb_typeof(enqueue.metadata) <> 'object'
+      OR octet_length(enqueue.metadata::text) > 65536
+      OR EXISTS (SELECT FROM jsonb_each(enqueue.metadata) AS e(key, value)
+        WHERE jsonb_typeof(value) <> 'string' OR key = '' OR octet_length(key) > 128 OR key ~ '[[:cntrl:]]')) THEN
+    RAISE EXCEPTION 'ergon: metadata is not an object of texts under keys of 1 to 128 bytes, 65536 bytes in all'
+      USING ERRCODE = 'invalid_parameter_value';
+  ELSIF cardinality(enqueue.tags) > 32 OR EXISTS (SELECT FROM unnest(enqueue.tags) AS t(tag)
+      WHERE tag IS NULL OR tag = '' OR octet_length(tag) > 64 OR tag ~ '[[:cntrl:]]') THEN
+    RAISE EXCEPTION 'ergon: tags are not up to 32 texts of 1 to 64 bytes' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  INSERT INTO ergon.queue (name) VALUES (enqueue.queue) ON CONFLICT DO NOTHING;
+  INSERT INTO ergon.kind (name) VALUES (enqueue.kind) ON CONFLICT DO NOTHING;
+  SELECT q.id INTO STRICT queue_id FROM ergon.queue q WHERE q.name = enqueue.queue;
+  SELECT k.id INTO STRICT kind_id FROM ergon.kind k WHERE k.name = enqueue.kind;
+  INSERT INTO ergon.lane (queue, priority) VALUES (queue_id, enqueue.priority) ON CONFLICT DO NOTHING;
+  SELECT l.id INTO STRICT lane_id FROM ergon.lane l WHERE l.queue = queue_id AND l.priority = enqueue.priority;
+  -- The clock is read after the transaction has its number: see insert.sql.
+  PERFORM pg_current_xact_id();
+  clock := clock_timestamp();
+  due := coalesce(enqueue.run_at, clock);
+  random := replace(gen_random_uuid()::text, '-', '');
+  id := (lpad(to_hex((extract(epoch FROM clock) * 1000)::bigint), 12, '0') || '7' || substr(random, 14, 16)
+    || '000')::uuid;
+  INSERT INTO ergon.pack (pack, run_at, created_at, lane, kind, max_attempts, first, n, late, payload,
+    metadata, tags)
+  VALUES (id, due, clock, lane_id, kind_id, enqueue.max_attempts, 0, 1, due < clock, body,
+    nullif(enqueue.metadata, '{}'), CASE WHEN cardinality(enqueue.tags) > 0 THEN to_jsonb(enqueue.tags) END);
+  INSERT INTO ergon.ready (run_at, pack, lane, kind, attempt, first, n, base, late, own)
+  VALUES (due, id, lane_id, kind_id, 0, 0, 1, 0, due < clock, false);
+  INSERT INTO ergon.delta (queue, waiting, running, completed, failed, cancelled)
+  VALUES (queue_id, 1, 0, 0, 0, 0);
+  PERFORM pg_notify((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = 'ergon.queue'::regclass) || '.due', enqueue.queue);
+  RETURN id;
+END
+$$;
+REVOKE ALL ON FUNCTION ergon.enqueue(text, jsonb, text, int, timestamptz, int, jsonb, text[]) FROM PUBLIC;

@@ -119,7 +119,7 @@ impl Shared {
     pub(crate) fn note_rows(self: &Arc<Self>, lanes: &BTreeSet<i32>, rows: usize) {
         if rows > 0 && self.bounds.claimed(lanes, rows) {
             let shared = Arc::clone(self);
-            tokio::spawn(async move {
+            self.tasks.spawn(async move {
                 if let Err(error) = shared.look().await {
                     tracing::debug!(%error, "no better bounds for claims");
                 }

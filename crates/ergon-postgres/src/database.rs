@@ -98,6 +98,11 @@ impl Database {
         Self { pool, deadline, ownership, sessions }
     }
 
+    /// The same database, where each statement has a transaction to itself.
+    pub(crate) fn in_transactions(&self, deadline: Duration, lock_timeout: Duration) -> Self {
+        Self { deadline, sessions: Sessions::Shared { lock_timeout }, ..self.clone() }
+    }
+
     pub(crate) const fn pool(&self) -> &PgPool {
         &self.pool
     }

@@ -10,6 +10,7 @@ mod doorbell;
 mod enqueue;
 mod error;
 mod inspect;
+mod keeper;
 mod maintain;
 mod migrate;
 mod name;
@@ -28,6 +29,7 @@ mod wait;
 
 pub use crate::{
     error::{ConnectError, MigrateError, ServerError},
+    keeper::Housekeeping,
     migrate::{AppliedMigration, Migrator, SchemaStatus},
     options::PostgresOptions,
     store::PostgresStore,

@@ -7,6 +7,8 @@ use sqlx::PgPool;
 
 use crate::{ConnectError, PostgresStore, connect, schema::Schema};
 
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// How a store is opened; begin with [`PostgresStore::builder`].
 ///
 /// Durations without another source are those that queues on Postgres commonly set, chosen without
@@ -23,6 +25,8 @@ pub struct PostgresOptions {
     pub(crate) poll_interval: Duration,
     pub(crate) limits: Limits,
     pub(crate) retention: Retention,
+    pub(crate) partition_span: Duration,
+    pub(crate) housekeeping: bool,
     pub(crate) pooling: Pooling,
     pub(crate) schema_change: SchemaChange,
     pub(crate) listen: bool,
@@ -59,6 +63,8 @@ impl Default for PostgresOptions {
             poll_interval: Duration::from_secs(1),
             limits: Limits::default(),
             retention: Retention::default(),
+            partition_span: DAY,
+            housekeeping: true,
             pooling: Pooling::Direct,
             schema_change: SchemaChange::Migrate,
             listen: true,
@@ -138,6 +144,28 @@ impl PostgresOptions {
         self
     }
 
+    /// How much time one partition of the payloads holds. Default 24 hours; whole minutes, from an hour
+    /// to 366 days. Partitions that exist stay as they are.
+    ///
+    /// A partition is dropped once nothing of it lives, so that a shorter span frees space sooner; each
+    /// one makes every statement that looks for a payload a little slower. Chosen without measurement.
+    pub const fn partition_span(mut self, span: Duration) -> Self {
+        self.partition_span = span;
+        self
+    }
+
+    /// Whether this store takes part in keeping house in the background: folding counters, making and
+    /// dropping partitions, removing what nobody needs any more. Default true; at most one store at a
+    /// time does it. Without any, everything works, but grows and becomes slow, unless
+    /// [`PostgresStore::housekeep`] is called from time to time.
+    ///
+    /// The role needs no right to change tables for it, only what
+    /// [`Migrator::grants`](crate::Migrator::grants) lists.
+    pub const fn housekeeping(mut self, yes: bool) -> Self {
+        self.housekeeping = yes;
+        self
+    }
+
     /// Whether the URL leads to `PgBouncer`, or another pooler, in transaction mode. Default false.
     ///
     /// Then each statement has a transaction to itself, since a pooler keeps a session only for as
@@ -206,7 +234,7 @@ impl PostgresOptions {
 
     /// Says whether every option is within its range, and what the schema is.
     pub(crate) fn check(&self) -> Result<Schema, ConnectError> {
-        let day = Duration::from_secs(24 * 3600);
+        let day = DAY;
         let within =
             |value: Duration, least: Duration, most: Duration| (least..=most).contains(&value);
         let millisecond = Duration::from_millis(1);
@@ -225,6 +253,12 @@ impl PostgresOptions {
                 "poll_interval",
                 within(self.poll_interval, Duration::from_millis(10), Duration::from_secs(3600)),
                 "not within 10 ms and an hour",
+            ),
+            (
+                "partition_span",
+                within(self.partition_span, DAY / 24, DAY * 366)
+                    && self.partition_span.as_nanos() % 60_000_000_000 == 0,
+                "not whole minutes within an hour and 366 days",
             ),
         ];
         if let Some(&(field, _, reason)) = rules.iter().find(|(_, holds, _)| !holds) {

@@ -6,6 +6,7 @@ use ergon_core::{
     KindName, Limits, Now, QueueName, Retention, SystemRng, TaskId, rng, time::whole_micros,
 };
 use tokio::sync::Mutex;
+use tokio_util::task::TaskTracker;
 
 use crate::{
     bound::Bounds,
@@ -14,6 +15,7 @@ use crate::{
     dispatch::{claim::RowLen, claims::Claims},
     doorbell::{Doorbell, DoorbellConfig},
     enqueue::group::Group,
+    keeper::{Keeper, KeeperConfig},
     name::Names,
     options::Pooling,
     runner::Runner,
@@ -41,7 +43,10 @@ pub(crate) struct Shared {
     pub(crate) row_len: RowLen,
     pub(crate) bounds: Bounds,
     pub(crate) group: Group,
+    /// What goes on although its caller went away.
+    pub(crate) tasks: TaskTracker,
     doorbell: Doorbell,
+    keeper: Keeper,
     waits: Waits,
 }
 
@@ -55,6 +60,12 @@ impl Shared {
         let asking = Asking::new(database.clone(), sql.due.clone(), sql.finished.clone());
         let bell = Arc::clone(doorbell.bell());
         let waits = Waits::new(Arc::new(asking), bell, options.poll_interval);
+        let keeper = KeeperConfig {
+            is_active: options.housekeeping,
+            span: options.partition_span,
+            retention: options.retention,
+        };
+        let keeper = Keeper::start(&database, &sql, &keeper);
         Self {
             database,
             sql,
@@ -66,7 +77,9 @@ impl Shared {
             row_len: RowLen::default(),
             bounds: Bounds::default(),
             group: Group::default(),
+            tasks: TaskTracker::new(),
             doorbell,
+            keeper,
             waits,
         }
     }
@@ -96,6 +109,10 @@ impl Shared {
         self.waits.finished(ids);
     }
 
+    pub(crate) const fn keeper(&self) -> &Keeper {
+        &self.keeper
+    }
+
     pub(crate) const fn waits(&self) -> &Waits {
         &self.waits
     }
@@ -116,10 +133,13 @@ impl Shared {
         tokio::time::sleep(rng::duration_up_to(&SystemRng, ceiling)).await;
     }
 
-    /// Stops the doorbell and closes the pool, if it is the store's own.
+    /// Stops the doorbell and the keeper, and closes the pool, if it is the store's own.
     pub(crate) async fn close(&self) {
-        self.doorbell.close().await;
+        tokio::join!(self.doorbell.close(), self.keeper.close());
         self.waits.settled().await;
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.tasks.reopen();
         self.database.close().await;
     }
 }

@@ -127,7 +127,7 @@ impl Shared {
         let rows = self.database.rows(|| query.query()).await?;
         let tasks = self.claimed(&rows).await?;
         let found = rows.first().map(|row| place::<i64>(row, 2)).transpose()?.unwrap_or(0);
-        let was_cut = usize::try_from(found).unwrap_or(0) >= rows_max && tasks.len() < wanted.min(room);
+        let was_cut = usize::try_from(found).unwrap_or(0) >= rows_max && tasks.len() < std::cmp::min(wanted, room);
         Ok(Given { tasks, was_cut })
     }
 

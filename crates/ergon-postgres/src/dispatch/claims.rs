@@ -4,7 +4,7 @@
 //! stand there as it is noted here goes the careful way.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, btree_map::Entry},
     sync::{Mutex, PoisonError},
 };
 
@@ -137,12 +137,14 @@ impl Settling {
         result: Option<&Bytes>,
     ) -> bool {
         let Ok(number) = i64::try_from(token) else { return false };
-        if !self.claims.contains_key(&token) {
-            let Some(claim) = claims.take(token) else { return false };
-            self.claims.insert(token, claim);
-        }
-        let removed = self.claims.get_mut(&token).and_then(|claim| claim.remove(id));
-        let Some(run) = removed else { return false };
+        let claim = match self.claims.entry(token) {
+            Entry::Occupied(taken) => taken.into_mut(),
+            Entry::Vacant(vacant) => match claims.take(token) {
+                Some(claim) => vacant.insert(claim),
+                None => return false,
+            },
+        };
+        let Some(run) = claim.remove(id) else { return false };
         let (pack, off) = split(id);
         let grows = self.done.last_mut().filter(|done| {
             done.token == number

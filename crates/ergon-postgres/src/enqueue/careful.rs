@@ -67,10 +67,11 @@ pub(super) async fn insert(
 ) -> Result<Vec<Inserted>, StoreError> {
     let (shared, tasks) = (Arc::clone(shared), tasks.to_vec());
     // A task of its own: a caller who goes away in the middle leaves no transaction open.
-    let inserting = tokio::spawn(async move {
+    let tracker = shared.tasks.clone();
+    let inserting = tracker.spawn(async move {
         let mut attempt = 0;
         loop {
-            match in_own_transaction(&shared, &tasks, now).await {
+            match Box::pin(in_own_transaction(&shared, &tasks, now)).await {
                 Err(StoreError::Conflict) if attempt < ATTEMPTS_MAX => attempt += 1,
                 inserted => return inserted,
             }
@@ -88,14 +89,14 @@ async fn in_own_transaction(
 ) -> Result<Vec<Inserted>, StoreError> {
     shared
         .database
-        .within_deadline(async {
+        .within_deadline(Box::pin(async {
             let mut transaction = shared.database.begin().await?;
             let mut runner = Runner::own(&shared.database, &mut transaction);
             let inserted = insert_carefully(shared, &mut runner, tasks, now).await;
             let ended = transaction.end(inserted.is_ok()).await;
             // Of a statement and the rollback after it, the statement says what is wrong.
             inserted.and_then(|inserted| ended.map(|()| inserted))
-        })
+        }))
         .await
 }
 
@@ -170,7 +171,7 @@ async fn holders(
     let mut holders = HashMap::new();
     for row in runner.rows(&query).await? {
         let hash: &[u8] = column(&row, "hash")?;
-        let hash = hash.try_into().map_err(|_| error::corrupt("the hash of a unique key"))?;
+        let hash = hash.try_into().map_err(|_too_short| error::corrupt("the hash of a unique key"))?;
         let id = task_id(column(&row, "pack")?, column(&row, "off")?)?;
         holders.insert(hash, Holder { id, is_over: column(&row, "is_over")? });
     }

@@ -72,7 +72,7 @@ impl Drop for Alone<'_> {
             others_wait
         });
         if others_wait {
-            tokio::spawn(fly(Arc::clone(self.0)));
+            self.0.tasks.spawn(fly(Arc::clone(self.0)));
         }
     }
 }
@@ -104,7 +104,7 @@ pub(super) async fn insert(
         takes_off
     });
     if takes_off {
-        tokio::spawn(fly(Arc::clone(shared)));
+        shared.tasks.spawn(fly(Arc::clone(shared)));
     }
     answered.await.unwrap_or(Err(StoreError::Closed))
 }

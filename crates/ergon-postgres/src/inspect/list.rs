@@ -143,8 +143,8 @@ impl Shared {
             if let Some(after) = after.filter(|&after| split(after).0 == pack) {
                 let (_, at) = split(after);
                 match order {
-                    Order::OldestFirst => stretch.first = stretch.first.max(at + 1),
-                    Order::NewestFirst => stretch.last = stretch.last.min(at - 1),
+                    Order::OldestFirst => stretch.first = std::cmp::max(stretch.first, at + 1),
+                    Order::NewestFirst => stretch.last = std::cmp::min(stretch.last, at - 1),
                 }
             }
             if stretch.first > stretch.last {

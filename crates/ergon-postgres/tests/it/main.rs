@@ -10,3 +10,4 @@ mod plan;
 mod role;
 mod suite;
 mod support;
+mod transaction;
