@@ -93,6 +93,8 @@ fn session(options: &PostgresOptions, mut url: PgConnectOptions) -> PgConnectOpt
                 ("statement_timeout", millis(options.statement_timeout + GRACE)),
                 ("lock_timeout", millis(options.lock_timeout)),
                 ("idle_in_transaction_session_timeout", millis(idle)),
+                // Every table that grows is read by its keys, also when the statistics of the planner are old.
+                ("enable_seqscan", "off".to_owned()),
                 // Planning takes longer than running: the plans do not depend on the arguments.
                 ("plan_cache_mode", "force_generic_plan".to_owned()),
                 // Compiling takes longer than any of our statements.

@@ -44,7 +44,8 @@ impl Control for PostgresStore {
         };
         let mut verdicts = Vec::with_capacity(ids.len());
         for chunk in ids.chunks(CHUNK) {
-            verdicts.extend(shared.apply(chunk, &command, now).await?);
+            let applying = Box::pin(shared.apply(chunk, &command, now));
+            verdicts.extend(shared.database.within_deadline(applying).await?);
         }
         Ok(Applied { verdicts, more })
     }

@@ -137,12 +137,27 @@ impl Database {
         Ok(Transaction(loan))
     }
 
-    /// Runs the statements of a transaction within the deadline of one.
+    /// Does something of several steps, and of waiting for others, within the deadline of one
+    /// statement. What is dropped for it may have happened.
     pub(crate) async fn within_deadline<T>(
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        let outcome = tokio::time::timeout(self.deadline, work).await;
+        self.until(self.deadline(), work).await
+    }
+
+    /// When a call that begins now has to be answered.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.deadline
+    }
+
+    /// Does one step of a call that has to be answered by `deadline`.
+    pub(crate) async fn until<T>(
+        &self,
+        deadline: Instant,
+        work: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let outcome = timeout_at(deadline, work).await;
         outcome.unwrap_or_else(|_elapsed| Err(error::too_late(self.deadline)))
     }
 

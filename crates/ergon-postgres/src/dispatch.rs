@@ -31,13 +31,15 @@ impl Dispatch for PostgresStore {
 
     async fn finish(&self, outcomes: &[Outcome], now: Now) -> Result<Vec<Verdict>, StoreError> {
         check_batch(outcomes.len())?;
-        self.shared().finish(outcomes, now).await
+        let shared = self.shared();
+        shared.database.within_deadline(Box::pin(shared.finish(outcomes, now))).await
     }
 
     async fn beat(&self, beat: &Beat) -> Result<BeatReply, StoreError> {
         check_lease(beat.lease)?;
         check_batch(beat.held.len())?;
-        self.shared().beat(beat).await
+        let shared = self.shared();
+        shared.database.within_deadline(Box::pin(shared.beat(beat))).await
     }
 
     async fn wait_for_work(&self, queues: &[QueueName], kinds: &[KindName], within: Duration) {

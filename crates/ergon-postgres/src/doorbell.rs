@@ -30,7 +30,7 @@ pub(crate) use self::bell::{Bell, Look, Rings, Watch};
 /// Shortest time between two notifications of one process: rings within it are sent as one. As
 /// `NOTIFY` takes a lock that all databases of a server share, there must not be many. Chosen
 /// without measurement.
-const GATHER: Duration = Duration::from_millis(10);
+const GATHER: Duration = Duration::from_millis(2);
 
 /// How often the connection is tried, and how long an answer may take before it is given up: the
 /// ping of River, a comparable queue.
@@ -128,7 +128,7 @@ impl Doorbell {
 
     /// Tells that tasks of these queues became due. To be called after the commit.
     ///
-    /// Wakes the waits of this process at once; other processes hear of it within some 10 ms.
+    /// Wakes the waits of this process at once; other processes hear of it within some ms.
     pub(crate) fn ring(&self, queues: &[QueueName]) {
         if queues.is_empty() {
             return;

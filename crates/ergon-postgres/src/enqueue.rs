@@ -34,15 +34,9 @@ impl Enqueue for PostgresStore {
         if tasks.is_empty() {
             return Ok(Vec::new());
         }
-        shared.know(tasks).await?;
-        let is_unique = tasks.iter().any(|task| task.spec.unique.is_some());
-        let inserted = if is_unique {
-            careful::insert(shared, tasks, now).await?
-        } else if tasks.len() < GROUPED_BELOW && now == Now::Store {
-            group::insert(shared, tasks).await?
-        } else {
-            insert(shared, &[tasks], now).await?
-        };
+        // The whole of it, also the wait for the statement of others that goes first.
+        let inserting = Box::pin(insert_somehow(shared, tasks, now));
+        let inserted = shared.database.within_deadline(inserting).await?;
         shared.ring_for(tasks, &inserted);
         Ok(inserted)
     }
@@ -99,6 +93,22 @@ pub(crate) async fn insert_within(
         }
     }
     careful::insert_carefully(shared, runner, tasks, Now::Store).await
+}
+
+/// Stores the tasks of one call, by the way that suits them.
+async fn insert_somehow(
+    shared: &Arc<Shared>,
+    tasks: &[NewTask],
+    now: Now,
+) -> Result<Vec<Inserted>, StoreError> {
+    shared.know(tasks).await?;
+    if tasks.iter().any(|task| task.spec.unique.is_some()) {
+        careful::insert(shared, tasks, now).await
+    } else if tasks.len() < GROUPED_BELOW && now == Now::Store {
+        group::insert(shared, tasks).await
+    } else {
+        insert(shared, &[tasks], now).await
+    }
 }
 
 /// Stores the tasks of several calls together, and answers for all of them.

@@ -25,7 +25,8 @@ use crate::{
 impl Inspect for PostgresStore {
     async fn tasks(&self, ids: &[TaskId], now: Now) -> Result<Vec<Option<TaskRecord>>, StoreError> {
         check_batch(ids.len())?;
-        self.shared().tasks(ids, now).await
+        let shared = self.shared();
+        shared.database.within_deadline(Box::pin(shared.tasks(ids, now))).await
     }
 
     async fn list(
@@ -35,13 +36,16 @@ impl Inspect for PostgresStore {
         now: Now,
     ) -> Result<TaskPage, StoreError> {
         page.check()?;
-        self.shared().list(filter, page, now, Payload::Read).await
+        let shared = self.shared();
+        let listing = Box::pin(shared.list(filter, page, now, Payload::Read));
+        shared.database.within_deadline(listing).await
     }
 
     async fn count(&self, filter: &TaskFilter, now: Now) -> Result<Count, StoreError> {
         let shared = self.shared();
         if !filter.is_counted() {
-            return shared.count_one_by_one(filter, now).await;
+            let counting = Box::pin(shared.count_one_by_one(filter, now));
+            return shared.database.within_deadline(counting).await;
         }
         let queues = shared.queues(now).await?;
         let wanted =

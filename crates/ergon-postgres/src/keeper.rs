@@ -226,10 +226,11 @@ impl House {
                  removed row by row"
             }
             Some("54000") => "wait until most of the tasks in pack_default are gone, or move its rows",
-            _ => {
+            _ if error.is_transient() => {
                 tracing::debug!(error = told, "could not {what}, and tries again later");
                 return false;
             }
+            _ => "none is known",
         };
         if !self.is_warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(error = told, remedy, "cannot {what}");

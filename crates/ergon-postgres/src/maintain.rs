@@ -25,7 +25,8 @@ const LEASES_MAX: i64 = 1_000;
 impl Maintain for PostgresStore {
     async fn rescue_expired(&self, request: &RescueRequest) -> Result<Report, StoreError> {
         check_limit(request.limit, BATCH_MAX)?;
-        self.shared().rescue_expired(request).await
+        let shared = self.shared();
+        shared.database.within_deadline(Box::pin(shared.rescue_expired(request))).await
     }
 
     async fn prune(&self, request: &PruneRequest) -> Result<Report, StoreError> {

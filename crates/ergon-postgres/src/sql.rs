@@ -90,6 +90,7 @@ macro_rules! statements {
 
 statements! {
     insert: "queries/enqueue/insert.sql",
+    insert_one: "queries/enqueue/insert_one.sql",
     holders: "queries/enqueue/holders.sql",
     reserve: "queries/enqueue/reserve.sql",
     claim: "queries/dispatch/claim.sql",

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ergon_core::{Client, KindName, Metadata, QueueName, Tag, TaskId, Token};
+use ergon_core::{Client, KindName, Metadata, QueueName, Tag, TaskId, Token, store::Held};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -93,6 +93,17 @@ impl Context {
     #[must_use]
     pub fn token(&self) -> Token {
         self.attempt.task.token
+    }
+
+    /// The claim of this attempt: the id of the task and its token.
+    ///
+    /// A store that can record the end of a task in a transaction of the application asks for it: with
+    /// `PostgresStore` a handler calls `store.finish_in_transaction(&mut transaction, context.held(),
+    /// &output)` as the last thing before it commits what it wrote, and returns the same output after
+    /// the commit. Then its writes to that database happen exactly once.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        self.attempt.held()
     }
 
     /// A text that is the same for every attempt of the task and for no other task: what to give a

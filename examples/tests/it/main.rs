@@ -4,6 +4,8 @@
 
 mod checksum;
 mod output;
+#[cfg(unix)]
+mod postgres;
 mod readme;
 
 use std::{path::Path, process::Command};

@@ -102,6 +102,8 @@ pub struct Plan {
     pub seconds: u64,
     /// How many tasks live and go.
     pub lives: u32,
+    /// Parameters of the server beyond those of every benchmark, by name.
+    pub settings: Vec<(String, String)>,
 }
 
 impl Plan {
@@ -114,7 +116,7 @@ impl Plan {
         self.common.check()?;
         let dir = &self.common.dir;
         std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
-        let host = Host::start(dir)?;
+        let host = Host::start(dir, &self.settings)?;
         let groups: [Group; 9] = [
             enqueue::singles,
             enqueue::batches,

@@ -72,7 +72,7 @@ struct TaskOut {
 struct Task {
     pack: Uuid,
     off: i16,
-    expected: i64,
+    version: i64,
     waits: bool,
     base: i16,
     kind: i32,
@@ -211,10 +211,10 @@ impl Lists {
             delta.count(entry.progress.phase, 1);
         }
         let version = entry.found.version;
+        if version > 0 {
+            self.task_out.push(TaskOut { pack, off, version });
+        }
         if entry.is_removed {
-            if version > 0 {
-                self.task_out.push(TaskOut { pack, off, version });
-            }
             return Ok(());
         }
         let progress = &entry.progress;
@@ -234,7 +234,7 @@ impl Lists {
         self.task.push(Task {
             pack,
             off,
-            expected: version,
+            version: version + 1,
             waits: progress.phase == Phase::Waiting,
             base: entry.found.pack.0,
             kind: entry.found.kind,

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use ergon_core::{
-    ClaimedTask, Metadata, State, StoreError, TaskId, TaskSpec, Token,
+    ClaimedTask, KindName, Metadata, Retention, State, StoreError, TaskId, Token,
     store::{ClaimRequest, QueueSlots},
 };
 use jiff::Timestamp;
@@ -20,9 +20,10 @@ use uuid::Uuid;
 use super::claims::Run;
 use crate::{
     error::corrupt,
+    name::{Lane, Names},
     shared::{Shared, given},
     spec::{Options, Stored},
-    value::{Instant, column, place, small, task_id},
+    value::{Instant, place, small, task_id},
 };
 
 /// How many tasks the rows of `ready` held that were claimed last, in hundredths: by it a claim
@@ -60,7 +61,9 @@ struct Given {
 
 impl Shared {
     pub(super) async fn claim(self: &Arc<Self>, request: &ClaimRequest) -> Result<Vec<ClaimedTask>, StoreError> {
-        self.names.ensure_kinds(&self.database, &self.sql, request.kinds.iter()).await?;
+        let (database, deadline) = (&self.database, self.database.deadline());
+        let knowing = self.names.ensure_kinds(database, &self.sql, request.kinds.iter());
+        database.until(deadline, Box::pin(knowing)).await?;
         let kinds: Vec<i32> = request.kinds.iter().filter_map(|kind| self.names.kind(kind)).collect();
         let mut claimed = Vec::new();
         for pass in passes(&request.queues) {
@@ -76,7 +79,13 @@ impl Shared {
                 if open.is_empty() || room == 0 || kinds.is_empty() {
                     break;
                 }
-                let given = self.claim_once(request, &kinds, &open, room).await?;
+                let claiming = Box::pin(self.claim_once(request, &kinds, &open, room));
+                let given = match database.until(deadline, claiming).await {
+                    Ok(given) => given,
+                    Err(error) if claimed.is_empty() => return Err(error),
+                    // What was claimed is not lost with a later statement.
+                    Err(_) => return Ok(claimed),
+                };
                 for task in &given.tasks {
                     let at = pass.iter().position(|queue| queue.queue == task.spec.queue);
                     if let Some(slots) = at.and_then(|at| slots.get_mut(at)) {
@@ -126,64 +135,99 @@ impl Shared {
             .with(bounds);
         let rows = self.database.rows(|| query.query()).await?;
         let tasks = self.claimed(&rows).await?;
-        let found = rows.first().map(|row| place::<i64>(row, 2)).transpose()?.unwrap_or(0);
+        let found = rows.first().map(|row| place::<i64>(row, FOUND)).transpose()?.unwrap_or(0);
         let was_cut = usize::try_from(found).unwrap_or(0) >= rows_max && tasks.len() < std::cmp::min(wanted, room);
         Ok(Given { tasks, was_cut })
     }
 
     /// Reads what a claim answered, and notes the claim.
     async fn claimed(self: &Arc<Self>, rows: &[PgRow]) -> Result<Vec<ClaimedTask>, StoreError> {
-        let mut tasks = Vec::with_capacity(rows.len());
-        let mut runs = BTreeMap::new();
-        let mut token = 0;
+        let Some(row) = rows.first() else { return Ok(Vec::new()) };
+        let token = small::<u64, i64>(place(row, TOKEN)?)?;
+        let mut claimed = Claimed {
+            token,
+            now: place::<Instant>(row, NOW)?.0,
+            retention: self.retention,
+            like: None,
+            tasks: Vec::with_capacity(rows.len()),
+            runs: BTreeMap::new(),
+        };
+        let (mut lanes, mut ranges, mut last) = (BTreeSet::new(), 0, None);
         for row in rows {
-            let (lane, kind): (i32, i32) = (column(row, "lane")?, column(row, "kind")?);
-            if self.names.lane_by_id(lane).is_none() || self.names.kind_by_id(kind).is_none() {
+            let lane = place::<i32>(row, LANE)?;
+            let range = Some(place::<i64>(row, RANGE)?);
+            ranges += usize::from(range != last);
+            last = range;
+            if lanes.insert(lane) && self.names.lane_by_id(lane).is_none() {
                 self.names.refresh(&mut self.each(), &self.sql).await?;
             }
-            token = small::<u64, i64>(column(row, "token")?)?;
-            self.claimed_run(row, token, &mut tasks, &mut runs)?;
+            claimed.read(row, &self.names)?;
         }
-        if !rows.is_empty() {
-            let (mut lanes, mut ranges) = (BTreeSet::new(), BTreeSet::new());
-            for row in rows {
-                lanes.insert(column::<i32>(row, "lane")?);
-                ranges.insert(column::<i64>(row, "place_in_claim")?);
-            }
-            self.row_len.learn(ranges.len(), tasks.len());
-            self.note_rows(&lanes, ranges.len());
-            self.claims.note(token, runs);
-        }
+        let Claimed { tasks, runs, .. } = claimed;
+        self.row_len.learn(ranges, tasks.len());
+        self.note_rows(&lanes, ranges);
+        self.claims.note(token, runs);
         Ok(tasks)
     }
+}
 
+// The columns of claim.sql, by their places.
+const TOKEN: usize = 0;
+const NOW: usize = 1;
+const FOUND: usize = 2;
+const RANGE: usize = 3;
+const PACK: usize = 4;
+const LANE: usize = 5;
+const KIND: usize = 6;
+const RUN_AT: usize = 7;
+const OWN: usize = 8;
+const CREATED_AT: usize = 9;
+const PACK_FIRST: usize = 10;
+const SKIP: usize = 11;
+const STOP: usize = 12;
+const MAX_ATTEMPTS: usize = 13;
+const ATTEMPT: usize = 14;
+const CRASH_COUNT: usize = 15;
+const OPTIONS: usize = 16;
+const METADATA: usize = 17;
+const TAGS: usize = 18;
+const PAYLOAD: usize = 19;
+const PAYLOAD_AT: usize = 20;
+const ENDS: usize = 21;
+
+/// What a claim gave, while it is read.
+struct Claimed {
+    token: u64,
+    now: Timestamp,
+    retention: Retention,
+    /// Lane and kind of the row before, which most often are those of the next.
+    like: Option<(i32, i32, Lane, KindName)>,
+    tasks: Vec<ClaimedTask>,
+    runs: BTreeMap<TaskId, Run>,
+}
+
+impl Claimed {
     /// Reads one row: the tasks of a claimed range that one row of `pack` holds.
-    fn claimed_run(
-        &self,
-        row: &PgRow,
-        token: u64,
-        tasks: &mut Vec<ClaimedTask>,
-        runs: &mut BTreeMap<TaskId, Run>,
-    ) -> Result<(), StoreError> {
-        let (lane, kind): (i32, i32) = (column(row, "lane")?, column(row, "kind")?);
-        let lane = self.names.lane_by_id(lane).ok_or_else(|| corrupt(format!("lane {lane}")))?;
-        let kind = self.names.kind_by_id(kind).ok_or_else(|| corrupt(format!("kind {kind}")))?;
-        let options: Option<Json<Options>> = column(row, "options")?;
-        let retention = options.as_ref().and_then(|Json(options)| options.retention());
-        let is_unique = options.as_ref().is_some_and(|Json(options)| options.is_unique());
-        let own: bool = column(row, "own")?;
+    fn read(&mut self, row: &PgRow, names: &Names) -> Result<(), StoreError> {
+        let (lane, kind): (i32, i32) = (place(row, LANE)?, place(row, KIND)?);
+        if self.like.as_ref().is_none_or(|like| (like.0, like.1) != (lane, kind)) {
+            let known = names.lane_by_id(lane).ok_or_else(|| corrupt(format!("lane {lane}")))?;
+            let name = names.kind_by_id(kind).ok_or_else(|| corrupt(format!("kind {kind}")))?;
+            self.like = Some((lane, kind, known, name));
+        }
+        let Some((_, _, lane, kind)) = &self.like else { return Ok(()) };
         let stored = Stored {
-            kind,
+            kind: kind.clone(),
             queue: lane.queue.clone(),
-            options,
-            metadata: column::<Option<Json<Metadata>>>(row, "metadata")?,
-            tags: column::<Option<Json<Vec<String>>>>(row, "tags")?,
+            options: place::<Option<Json<Options>>>(row, OPTIONS)?,
+            metadata: place::<Option<Json<Metadata>>>(row, METADATA)?,
+            tags: place::<Option<Json<Vec<String>>>>(row, TAGS)?,
         };
-        let spec = stored.spec(Bytes::new())?;
-        let (skip, stop): (i32, i32) = (column(row, "skip")?, column(row, "stop")?);
-        let first = task_id(column(row, "pack")?, small::<i16, i32>(
-            i32::from(column::<i16>(row, "pack_first")?) + skip,
-        )?)?;
+        let retention = stored.options.as_ref().and_then(|Json(options)| options.retention());
+        let is_unique = stored.options.as_ref().is_some_and(|Json(options)| options.is_unique());
+        let (skip, stop): (i32, i32) = (place(row, SKIP)?, place(row, STOP)?);
+        let first = i32::from(place::<i16>(row, PACK_FIRST)?) + skip;
+        let first = task_id(place(row, PACK)?, small(first)?)?;
         let n: u16 = small(stop - skip)?;
         let retention = self.retention.chosen_by(retention).of(State::Completed);
         let run = Run {
@@ -191,38 +235,34 @@ impl Shared {
             lane: lane.id,
             queue: lane.queue_id,
             retention: i64::try_from(retention.as_micros()).unwrap_or(i64::MAX / 4),
-            is_plain: !own && !is_unique,
+            is_plain: !place::<bool>(row, OWN)? && !is_unique,
         };
-        runs.insert(first, run);
-        let attempt = small::<u16, i32>(column(row, "attempt")?)?;
+        self.runs.insert(first, run);
+        let attempt = small::<u16, i32>(place(row, ATTEMPT)?)?;
         let task = ClaimedTask {
             id: first,
-            token: Token::new(token),
-            spec: TaskSpec { payload: Bytes::new(), ..spec },
+            token: Token::new(self.token),
             priority: lane.priority,
+            spec: stored.spec(Bytes::new())?,
             attempt: attempt.saturating_add(1),
-            max_attempts: small::<u16, i32>(column(row, "max_attempts")?)?,
-            crash_count: small::<u16, i32>(column(row, "crash_count")?)?,
-            created_at: instant(row, "created_at")?,
-            run_at: instant(row, "run_at")?,
-            claimed_at: instant(row, "now")?,
+            max_attempts: small::<u16, i32>(place(row, MAX_ATTEMPTS)?)?,
+            crash_count: small::<u16, i32>(place(row, CRASH_COUNT)?)?,
+            created_at: place::<Instant>(row, CREATED_AT)?.0,
+            run_at: place::<Instant>(row, RUN_AT)?.0,
+            claimed_at: self.now,
         };
-        let payload = Bytes::copy_from_slice(column(row, "payload")?);
-        let at: i32 = column(row, "payload_at")?;
-        let ends: Option<Vec<i32>> = column(row, "ends")?;
+        let payload = Bytes::copy_from_slice(place(row, PAYLOAD)?);
+        let at: i32 = place(row, PAYLOAD_AT)?;
+        let ends: Option<Vec<i32>> = place(row, ENDS)?;
         for (index, payload) in payloads(&payload, at, ends.as_deref(), n)?.into_iter().enumerate() {
             let offset = first.offset() + small::<u16, usize>(index)?;
             let mut task = task.clone();
             task.id = first.with_offset(offset);
             task.spec.payload = payload;
-            tasks.push(task);
+            self.tasks.push(task);
         }
         Ok(())
     }
-}
-
-fn instant(row: &PgRow, name: &str) -> Result<Timestamp, StoreError> {
-    Ok(column::<Instant>(row, name)?.0)
 }
 
 /// Cuts payloads that lie end to end: the first begins at `at` of the row in `pack`, and `ends` tells

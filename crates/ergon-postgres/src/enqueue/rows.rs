@@ -114,6 +114,13 @@ impl<'t> Rows<'t> {
 
     /// The statement that stores them.
     pub(super) fn bind(&self, sql: &Statements, now: Option<Instant>) -> Bound {
+        match self.rows.as_slice() {
+            [row] if row.n == 1 => row.bind(sql, now),
+            _ => self.bind_all(sql, now),
+        }
+    }
+
+    fn bind_all(&self, sql: &Statements, now: Option<Instant>) -> Bound {
         fn column<'r, 't, T>(rows: &'r [Row<'t>], of: impl Fn(&'r Row<'t>) -> T) -> Vec<T> {
             rows.iter().map(of).collect()
         }
@@ -150,6 +157,24 @@ impl<'t> Rows<'t> {
 }
 
 impl Row<'_> {
+    /// The statement that stores it, when it is alone.
+    fn bind(&self, sql: &Statements, now: Option<Instant>) -> Bound {
+        sql.insert_one
+            .with(now)
+            .with(self.pack)
+            .with(self.first)
+            .with(self.lane.id)
+            .with(self.kind)
+            .with(self.at())
+            .with(self.delay())
+            .with(i32::from(self.task.max_attempts))
+            .with(&*self.payload)
+            .with(Options::of(&self.task.spec))
+            .with(metadata(&self.task.spec))
+            .with(tags(&self.task.spec))
+            .with(self.lane.queue_id)
+    }
+
     const fn last(&self) -> i16 {
         self.first + self.n - 1
     }

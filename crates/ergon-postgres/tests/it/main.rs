@@ -4,6 +4,7 @@
 mod connect;
 mod doorbell;
 mod fault;
+mod keeper;
 mod migrate;
 mod model;
 mod plan;

@@ -11,7 +11,7 @@ use ergon_core::{
         PruneRequest, RescueRequest,
     },
 };
-use ergon_postgres::PostgresStore;
+use ergon_postgres::{PostgresOptions, PostgresStore};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
@@ -29,13 +29,18 @@ fn settings() -> Settings {
         .set("max_wal_size", "4GB")
 }
 
+/// The cluster forgets what a crash takes, and nobody has to be woken.
+fn unsafe_options() -> PostgresOptions {
+    options().listen(false).allow_unsafe_durability(true)
+}
+
 /// A store whose plans are logged.
 async fn watched(site: &Site, plan_cache_mode: &str) -> PostgresStore {
     let url = format!(
         "{}?options[auto_explain.log_min_duration]=0&options[plan_cache_mode]={plan_cache_mode}",
         site.url()
     );
-    options().max_connections(2).listen(false).connect(&url).await.unwrap()
+    unsafe_options().max_connections(2).connect(&url).await.unwrap()
 }
 
 fn unique(mut tasks: Vec<NewTask>) -> Vec<NewTask> {
@@ -49,7 +54,7 @@ fn unique(mut tasks: Vec<NewTask>) -> Vec<NewTask> {
 
 /// Fills every table: most tasks wait, many are done, some failed.
 async fn load(site: &Site) {
-    let store = options().listen(false).connect(&site.url()).await.unwrap();
+    let store = unsafe_options().connect(&site.url()).await.unwrap();
     let limit = 10_000;
     for part in 0..10 {
         for _ in 0..2 {
@@ -213,7 +218,7 @@ async fn no_statement_reads_a_large_table_from_end_to_end() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn claims_keep_their_limits_whatever_the_statistics_say() {
     let Some(site) = site(settings()).await else { return };
-    let store = options().listen(false).max_connections(10).connect(&site.url()).await.unwrap();
+    let store = unsafe_options().max_connections(10).connect(&site.url()).await.unwrap();
     store.insert(&tasks(1), Now::Store).await.unwrap();
     site.act(|cluster| cluster.execute("VACUUM ANALYZE")).unwrap();
     for _ in 0..10 {

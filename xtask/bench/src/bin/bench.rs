@@ -58,6 +58,14 @@ struct Postgres {
     /// How many tasks live and go
     #[arg(long, default_value_t = 10_000_000)]
     lives: u32,
+    /// Set a parameter of the server: `name=value`; may be repeated
+    #[arg(long, value_parser = setting)]
+    set: Vec<(String, String)>,
+}
+
+fn setting(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("not name=value")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn main() -> ExitCode {
@@ -84,9 +92,9 @@ fn run_redb(choice: Choice<redb::Name>) -> Result<()> {
 }
 
 fn run_postgres(request: Postgres) -> Result<()> {
-    let Postgres { choice, seconds, lives } = request;
+    let Postgres { choice, seconds, lives, set } = request;
     let mut results = Results::new(choice.json);
-    let plan = postgres::Plan { common: choice.plan()?, seconds, lives };
+    let plan = postgres::Plan { common: choice.plan()?, seconds, lives, settings: set };
     plan.run(|measure| results.add(measure))?;
     results.end();
     Ok(())

@@ -26,8 +26,10 @@ pub(super) struct Host {
 
 impl Host {
     /// Starts a cluster in a directory.
-    pub(super) fn start(dir: &Path) -> Result<Self> {
-        let settings = Settings::bench().directory(dir);
+    pub(super) fn start(dir: &Path, parameters: &[(String, String)]) -> Result<Self> {
+        let bench = Settings::bench().directory(dir);
+        let settings =
+            parameters.iter().fold(bench, |settings, (name, value)| settings.set(name, value));
         let cluster = Cluster::start(settings).context("start a Postgres server")?;
         Ok(Self { cluster, databases: AtomicU32::new(0) })
     }

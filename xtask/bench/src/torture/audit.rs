@@ -4,7 +4,7 @@ use std::{path::Path, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use ergon_core::{
-    Now, Phase, TaskId, TaskRecord, store::Inspect as _, transition::POISON_DEATHS_MAX,
+    Now, Phase, Store, TaskId, TaskRecord, transition::POISON_DEATHS_MAX,
 };
 use ergon_redb::RedbStore;
 
@@ -32,19 +32,34 @@ pub(super) fn audit(place: &Path, last: u32, report: &mut Report) -> Result<()> 
     block_on(async {
         let began = Instant::now();
         let store = RedbStore::open(store_file(place)).await?;
-        report.opened(began.elapsed());
+        report.reopened(began.elapsed());
         report.wrong.extend(child::check(&store).await?);
-        let all: Vec<(&TaskId, &Story)> = stories.of.iter().collect();
-        for batch in all.chunks(BATCH) {
-            let ids: Vec<TaskId> = batch.iter().map(|(id, _)| **id).collect();
-            let records = store.tasks(&ids, Now::Store).await?;
-            ensure!(records.len() == ids.len(), "{} records for {}", records.len(), ids.len());
-            for ((id, story), record) in batch.iter().zip(records) {
-                compare(**id, story, record.as_ref(), report)?;
-            }
-        }
+        compare_all(&stories, &store, report, |_, _, _, _| {}).await?;
         store.close().await.context("close the audited store")
     })
+}
+
+/// Compares all stories with what is stored, and lets `more` compare further each task that is
+/// stored.
+pub(super) async fn compare_all(
+    stories: &Stories,
+    store: &dyn Store,
+    report: &mut Report,
+    mut more: impl FnMut(TaskId, &Story, &TaskRecord, &mut Report),
+) -> Result<()> {
+    let all: Vec<(&TaskId, &Story)> = stories.of.iter().collect();
+    for batch in all.chunks(BATCH) {
+        let ids: Vec<TaskId> = batch.iter().map(|(id, _)| **id).collect();
+        let records = store.tasks(&ids, Now::Store).await?;
+        ensure!(records.len() == ids.len(), "{} records for {}", records.len(), ids.len());
+        for ((id, story), record) in batch.iter().zip(records) {
+            compare(**id, story, record.as_ref(), report)?;
+            if let Some(record) = &record {
+                more(**id, story, record, report);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Compares one task. Whatever the ledger knows of has been stored once.
@@ -107,7 +122,7 @@ mod tests {
     use ergon_core::{KindName, Progress, State, TaskSpec, Token, time::whole_micros};
 
     use super::*;
-    use crate::torture::ledger::{Entry, What};
+    use crate::torture::ledger::{Entry, Noted, What};
 
     const TOKEN: Token = Token::new(3);
 
@@ -115,7 +130,7 @@ mod tests {
     fn audited(entries: &[What], phase: Phase, attempt: u16) -> (usize, usize) {
         let id = TaskId::from_parts(1, 0, 0);
         let (mut stories, mut report) = (Stories::default(), Report::default());
-        let entries: Vec<_> = entries.iter().map(|&what| Entry { id, what }).collect();
+        let entries: Vec<_> = (1..).zip(entries).map(|(at, &what)| Noted { at, entry: Entry { id, what } }).collect();
         stories.read(1, &entries, &mut report);
         let payload = r#"{"ends":"Well","key":null,"may_be_called":false,"work_millis":0}"#;
         let now = whole_micros("2026-01-01T00:00:00Z".parse().unwrap());

@@ -14,6 +14,7 @@ use ergon_core::{
     Client, Now, Page, ServerId, StateSet, Store, TaskFilter, TaskId, limits::PAGE_MAX,
 };
 use ergon_redb::RedbStore;
+use ergon_server::ServerConfig;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -24,11 +25,18 @@ use super::{
     ledger::Ledger,
     serving, store_file,
 };
-use crate::workload::{block_on, counts};
+use crate::{
+    process::answer,
+    workload::{block_on, counts},
+};
 
 const ENQUEUERS: usize = 4;
 /// Handlers that run at once, in the server or as workers.
 pub(super) const CONCURRENCY: usize = 8;
+/// Longer than any child lives: no lease ends, so no outcome may be refused as stale.
+const LEASE: Duration = Duration::from_secs(600);
+/// How often the backlog is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How long the last child may need.
 const DRAIN_MAX: Duration = Duration::from_secs(60);
 
@@ -98,10 +106,10 @@ impl Child {
                 for _ in 0..CONCURRENCY {
                     let (store, ledger) = (Arc::clone(&shared), ledger.clone());
                     let rng = StdRng::seed_from_u64(rng.random());
-                    working.spawn(Worker { store, ledger, server, rng }.run());
+                    working.spawn(Worker { store, ledger, server, rng, lease: LEASE }.run());
                 }
             }
-            Work::Serving => _server = Some(serving::start(&shared, ledger.clone())?),
+            Work::Serving => _server = Some(serving::start(&shared, ledger.clone(), ServerConfig::default())?),
         }
         if self.work == Work::Drain {
             drain(&*shared, &mut working).await?;
@@ -111,7 +119,7 @@ impl Child {
             return Ok(());
         }
         let gate = Gate::default();
-        working.spawn(gate.clone().watch(Arc::clone(&shared)));
+        working.spawn(gate.clone().watch(Arc::clone(&shared), LOOK_EVERY));
         for _ in 0..ENQUEUERS {
             let (client, ledger) = (Client::new(&shared), ledger.clone());
             let rng = StdRng::seed_from_u64(rng.random());
@@ -121,13 +129,8 @@ impl Child {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the process that started this one reads it")]
-fn answer(value: &serde_json::Value) {
-    println!("{value}");
-}
-
 /// Waits until everything is worked off.
-async fn drain(store: &dyn Store, working: &mut JoinSet<Result<()>>) -> Result<()> {
+pub(super) async fn drain(store: &dyn Store, working: &mut JoinSet<Result<()>>) -> Result<()> {
     let is_over = async {
         while counts(store).await?.sum(StateSet::UNFINISHED) > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -147,7 +150,7 @@ async fn drain(store: &dyn Store, working: &mut JoinSet<Result<()>>) -> Result<(
 }
 
 /// Waits until one of those that never end fails.
-async fn failed(working: &mut JoinSet<Result<()>>) -> Result<()> {
+pub(super) async fn failed(working: &mut JoinSet<Result<()>>) -> Result<()> {
     let ended = working.join_next().await.context("nobody works")?;
     ended.context("somebody panicked")??;
     bail!("somebody stopped working")
@@ -161,7 +164,7 @@ pub(super) async fn check(store: &RedbStore) -> Result<Vec<String>> {
 }
 
 /// Unique keys that several unfinished tasks hold.
-async fn shared_keys(store: &dyn Store) -> Result<Vec<String>> {
+pub(super) async fn shared_keys(store: &dyn Store) -> Result<Vec<String>> {
     let filter = TaskFilter::all().states(StateSet::UNFINISHED);
     let mut holders: HashMap<[u8; 32], TaskId> = HashMap::new();
     let mut problems = Vec::new();

@@ -1,6 +1,9 @@
 //! Works through the store's roles, and notes the verdict on every outcome.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use ergon_core::{
@@ -15,8 +18,6 @@ use super::{
     ledger::{Ending, Entry, Ledger, What},
 };
 
-/// Longer than any child lives: no lease ends, so no outcome may be refused as stale.
-const LEASE: Duration = Duration::from_secs(600);
 const CLAIM_MAX: usize = 8;
 /// How long a worker waits for a hint.
 const WAIT: Duration = Duration::from_millis(50);
@@ -27,6 +28,8 @@ pub(super) struct Worker {
     pub(super) ledger: Ledger,
     pub(super) server: ServerId,
     pub(super) rng: StdRng,
+    /// How long its claims live. It does not renew them.
+    pub(super) lease: Duration,
 }
 
 impl Worker {
@@ -37,18 +40,19 @@ impl Worker {
         loop {
             let slots = self.rng.random_range(1..=CLAIM_MAX);
             let queues = [QueueSlots { queue: queue.clone(), slots }];
-            let request = ClaimRequest::new(self.server, Arc::clone(&kinds), queues).lease(LEASE);
+            let request = ClaimRequest::new(self.server, Arc::clone(&kinds), queues).lease(self.lease);
+            let claimed_after = Instant::now();
             let claimed = self.store.claim(&request).await?;
             ensure!(claimed.len() <= slots, "{} tasks for {slots} slots", claimed.len());
             if claimed.is_empty() {
                 self.store.wait_for_work(std::slice::from_ref(&queue), &kinds, WAIT).await;
             } else {
-                self.handle(&claimed).await?;
+                self.handle(&claimed, claimed_after).await?;
             }
         }
     }
 
-    async fn handle(&self, claimed: &[ClaimedTask]) -> Result<()> {
+    async fn handle(&self, claimed: &[ClaimedTask], claimed_after: Instant) -> Result<()> {
         self.ledger.note(claimed.iter().map(|it| entry(it, What::Start(it.token)))).await?;
         let mut outcomes = Vec::new();
         for task in claimed {
@@ -68,6 +72,8 @@ impl Worker {
             let what = match verdict {
                 Verdict::Applied | Verdict::AlreadyApplied => What::End(token, ending(conclusion)),
                 Verdict::CancelRequested => What::End(token, Ending::Cancelled),
+                // The lease began after the claim was sent and was over before this.
+                Verdict::Stale if claimed_after.elapsed() >= self.lease => What::Late(token),
                 Verdict::Stale => What::Stale(token),
             };
             Entry { id, what }

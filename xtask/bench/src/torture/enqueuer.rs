@@ -20,26 +20,26 @@ use crate::workload::counts;
 
 /// Tasks that wait at the most, so that the last child is done in time.
 const BACKLOG_MAX: u64 = 5_000;
-/// How often the backlog is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How often it is looked whether enough tasks wait still.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Whether enough tasks wait.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Gate(Arc<AtomicBool>);
 
 impl Gate {
-    /// Keeps looking how many tasks wait.
-    pub(super) async fn watch(self, store: Arc<dyn Store>) -> Result<()> {
+    /// Keeps looking how many tasks wait, so often.
+    pub(super) async fn watch(self, store: Arc<dyn Store>, every: Duration) -> Result<()> {
         loop {
             let waiting = counts(&*store).await?.sum(StateSet::UNFINISHED);
             self.0.store(waiting > BACKLOG_MAX, Relaxed);
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(every).await;
         }
     }
 
     async fn pass(&self) {
         while self.0.load(Relaxed) {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }

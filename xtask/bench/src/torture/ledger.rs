@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use ergon_core::{TaskId, Token};
+use ergon_core::{Clock as _, SystemClock, TaskId, Token, time::to_micros};
 use tokio::sync::oneshot;
 
 /// One line of the ledger.
@@ -22,6 +22,13 @@ use tokio::sync::oneshot;
 pub(super) struct Entry {
     pub(super) id: TaskId,
     pub(super) what: What,
+}
+
+/// A line and the microseconds since 1970 when it was handed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Noted {
+    pub(super) at: i64,
+    pub(super) entry: Entry,
 }
 
 /// What happened to a task.
@@ -41,6 +48,8 @@ pub(super) enum What {
     End(Token, Ending),
     /// The outcome was refused as stale.
     Stale(Token),
+    /// The same, when the lease may have been over.
+    Late(Token),
 }
 
 /// How an applied outcome left a task.
@@ -78,6 +87,7 @@ impl fmt::Display for Entry {
             What::Ran(token) => write!(f, "ran {id} {token}"),
             What::End(token, ending) => write!(f, "end {id} {token} {ending}"),
             What::Stale(token) => write!(f, "stale {id} {token}"),
+            What::Late(token) => write!(f, "late {id} {token}"),
         }
     }
 }
@@ -102,9 +112,25 @@ impl FromStr for Entry {
                 What::End(token()?, ending.context("no ending")?.0)
             }
             "stale" => What::Stale(token()?),
+            "late" => What::Late(token()?),
             _ => return Err(anyhow!("unknown word {name}")),
         };
         Ok(Self { id: id.parse()?, what })
+    }
+}
+
+impl fmt::Display for Noted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.at, self.entry)
+    }
+}
+
+impl FromStr for Noted {
+    type Err = anyhow::Error;
+
+    fn from_str(line: &str) -> Result<Self> {
+        let (at, entry) = line.split_once(' ').context("no instant")?;
+        Ok(Self { at: at.parse()?, entry: entry.parse()? })
     }
 }
 
@@ -145,7 +171,9 @@ impl Ledger {
         entries: impl IntoIterator<Item = Entry>,
         done: Option<oneshot::Sender<()>>,
     ) -> Result<()> {
-        let lines: String = entries.into_iter().map(|entry| format!("{entry}\n")).collect();
+        let at = to_micros(SystemClock.now());
+        let lines: String =
+            entries.into_iter().map(|entry| format!("{}\n", Noted { at, entry })).collect();
         self.sender.send((lines, done)).ok().context("the ledger is gone")
     }
 }
@@ -175,7 +203,7 @@ fn file_of(place: &Path, round: u32) -> PathBuf {
 
 /// Reads the ledger of a round; a child that died early has none. A last line without an end was
 /// torn, and says nothing.
-pub(super) fn read(place: &Path, round: u32) -> Result<Vec<Entry>> {
+pub(super) fn read(place: &Path, round: u32) -> Result<Vec<Noted>> {
     let path = file_of(place, round);
     if !path.exists() {
         return Ok(Vec::new());
@@ -202,6 +230,7 @@ mod tests {
             What::Start(token),
             What::Ran(token),
             What::Stale(token),
+            What::Late(token),
         ];
         let ends = ENDINGS.map(|(ending, _)| What::End(token, ending));
         for what in all.into_iter().chain(ends) {
@@ -222,8 +251,11 @@ mod tests {
         ledger.pass([entry(1)]).unwrap();
         ledger.note([entry(2), entry(3)]).await.unwrap();
         let mut file = OpenOptions::new().append(true).open(file_of(place.path(), 1)).unwrap();
-        file.write_all(b"start 0193").unwrap();
-        assert_eq!(read(place.path(), 1).unwrap(), [entry(1), entry(2), entry(3)]);
+        file.write_all(b"17 start 0193").unwrap();
+        let noted = read(place.path(), 1).unwrap();
+        assert!(noted.is_sorted_by_key(|noted| noted.at), "{noted:?}");
+        let read_back: Vec<_> = noted.iter().map(|noted| noted.entry).collect();
+        assert_eq!(read_back, [entry(1), entry(2), entry(3)]);
         assert_eq!(read(place.path(), 2).unwrap(), []);
     }
 }

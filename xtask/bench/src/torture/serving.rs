@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use ergon_core::{Store, TaskError};
-use ergon_server::{Context, Queue, RunningServer, Server, State};
+use ergon_server::{Context, Queue, RunningServer, Server, ServerConfig, State};
 
 use super::{
     child::CONCURRENCY,
@@ -13,11 +13,16 @@ use super::{
 };
 
 /// Starts a server that works until it is killed.
-pub(super) fn start(store: &Arc<dyn Store>, ledger: Ledger) -> Result<RunningServer> {
+pub(super) fn start(
+    store: &Arc<dyn Store>,
+    ledger: Ledger,
+    config: ServerConfig,
+) -> Result<RunningServer> {
     let server = Server::builder(store)
         .state(ledger)
         .handler(handle)
         .queue(Queue::new("default").concurrency(CONCURRENCY))
+        .config(config)
         .build()?;
     Ok(server.start())
 }

@@ -2,21 +2,29 @@
 -- was read. All lists are JSON; instants are microseconds since 1970.
 --
 -- Rows that leave: $1 of `ready`, $3 of `lease`, $5 of `settled`, $8 of `task`, $10 of `uniq`. Rows that
--- come: $2 pieces that are left of ranges of `ready`, $6 pieces of `settled`, $7 new ones, $11 deltas. Rows
--- that change: $4 of `lease`, $9 of `task`, where `expected` is the version that was read, 0 for a new row,
--- and `waits` tells that the task goes to `ready`. $12 is how many rows have to be met.
+-- come: $2 pieces that are left of ranges of `ready`, $6 pieces of `settled`, $7 new ones, $9 of `task`, of which
+-- those that wait go to `ready` too, $11 deltas. Rows that change: $4 of `lease`. $12 is how many rows have
+-- to be met.
+--
+-- A row that leaves is looked up by its key and locked, then deleted by its place: so no plan can read a
+-- whole table, whatever the planner believes of it. A sub-select that counts what left lets the old
+-- row go first where the new one may have its key.
 --
 -- Index: the primary keys. Caller: change.rs.
 WITH z AS MATERIALIZED (
   SELECT pg_current_xact_id() AS xid, clock_timestamp() AS clock
 ), ready_out AS (
-  DELETE FROM ergon.ready r
-  USING jsonb_to_recordset($1) AS u(lane int, late boolean, run_at int8, pack uuid, first int2, n int2)
-  WHERE r.lane = u.lane AND r.late = u.late AND r.run_at = ergon.instant(u.run_at) AND r.pack = u.pack
-    AND r.first = u.first AND r.n = u.n
+  DELETE FROM ergon.ready WHERE ctid = ANY (ARRAY (
+    SELECT x.tid
+    FROM jsonb_to_recordset($1) AS u(lane int, late boolean, run_at int8, pack uuid, first int2, n int2)
+    CROSS JOIN LATERAL (
+      SELECT r.ctid AS tid FROM ergon.ready r
+      WHERE r.lane = u.lane AND r.late = u.late AND r.run_at = ergon.instant(u.run_at) AND r.pack = u.pack
+        AND r.first = u.first AND r.n = u.n
+      LIMIT 1 FOR UPDATE
+    ) x))
   RETURNING 1
 ), ready_left AS (
-  -- The sub-select lets the old row go first: a piece may have its key.
   INSERT INTO ergon.ready (run_at, pack, lane, kind, attempt, first, n, base, late, own)
   SELECT ergon.instant(u.run_at), u.pack, u.lane, u.kind, 0, u.first, u.n, u.base, u.late, false
   FROM jsonb_to_recordset($2)
@@ -37,10 +45,15 @@ WITH z AS MATERIALIZED (
     AND (u.until IS NULL OR l.until = ergon.instant(u.until))
   RETURNING 1
 ), settled_out AS (
-  DELETE FROM ergon.settled s
-  USING jsonb_to_recordset($5) AS u(pack uuid, first int2, n int2)
-  WHERE s.pack = u.pack AND s.first = u.first AND s.n = u.n
-  RETURNING s.*
+  DELETE FROM ergon.settled WHERE ctid = ANY (ARRAY (
+    SELECT x.tid
+    FROM jsonb_to_recordset($5) AS u(pack uuid, first int2, n int2)
+    CROSS JOIN LATERAL (
+      SELECT s.ctid AS tid FROM ergon.settled s
+      WHERE s.pack = u.pack AND s.first = u.first AND s.n = u.n
+      LIMIT 1 FOR UPDATE
+    ) x))
+  RETURNING *
 ), settled_left AS (
   INSERT INTO ergon.settled (pack, token, started_at, finished_at, expires_at, lane, first, n, base,
     results, result_ends)
@@ -57,13 +70,18 @@ WITH z AS MATERIALIZED (
   FROM jsonb_to_recordset($7) AS u(pack uuid, off int2, token int8, started_at int8, finished_at int8,
     expires_at int8, lane int, result bytea)
 ), task_out AS (
-  DELETE FROM ergon.task t
-  USING jsonb_to_recordset($8) AS u(pack uuid, off int2, version int8)
-  WHERE t.pack = u.pack AND t.off = u.off AND t.version = u.version
+  DELETE FROM ergon.task WHERE ctid = ANY (ARRAY (
+    SELECT x.tid
+    FROM jsonb_to_recordset($8) AS u(pack uuid, off int2, version int8)
+    CROSS JOIN LATERAL (
+      SELECT t.ctid AS tid FROM ergon.task t
+      WHERE t.pack = u.pack AND t.off = u.off AND t.version = u.version
+      LIMIT 1 FOR UPDATE
+    ) x))
   RETURNING 1
 ), task AS MATERIALIZED (
-  SELECT u.*, u.expected + 1 AS version, ergon.instant(u.due) AS run_at, ergon.instant(u.due) < z.clock AS late
-  FROM z CROSS JOIN jsonb_to_recordset($9) AS u(pack uuid, off int2, expected int8, waits boolean, base int2,
+  SELECT u.*, ergon.instant(u.due) AS run_at, ergon.instant(u.due) < z.clock AS late
+  FROM z CROSS JOIN jsonb_to_recordset($9) AS u(pack uuid, off int2, version int8, waits boolean, base int2,
     kind int, lane int, due int8, attempt int, max_attempts int, crash_count int, token int8,
     settled_token int8, settled_kind int2, phase int2, cancel_requested boolean, started_at int8,
     finished_at int8, expires_at int8, result bytea, errors jsonb)
@@ -74,27 +92,22 @@ WITH z AS MATERIALIZED (
   SELECT pack, off, version, lane, phase, cancel_requested, run_at, late, attempt,
     max_attempts, crash_count, token, settled_token, settled_kind, ergon.instant(started_at),
     ergon.instant(finished_at), ergon.instant(expires_at), result, errors
-  FROM task WHERE expected = 0
+  FROM task WHERE (SELECT count(*) FROM task_out) >= 0
   ON CONFLICT DO NOTHING
-  RETURNING 1
-), task_set AS (
-  UPDATE ergon.task t SET version = u.version, lane = u.lane, phase = u.phase,
-    cancel_requested = u.cancel_requested, run_at = u.run_at, late = u.late, attempt = u.attempt,
-    max_attempts = u.max_attempts, crash_count = u.crash_count, token = u.token,
-    settled_token = u.settled_token, settled_kind = u.settled_kind,
-    started_at = ergon.instant(u.started_at), finished_at = ergon.instant(u.finished_at),
-    expires_at = ergon.instant(u.expires_at), result = u.result, errors = u.errors
-  FROM task u
-  WHERE u.expected > 0 AND t.pack = u.pack AND t.off = u.off AND t.version = u.expected
   RETURNING 1
 ), ready_new AS (
   INSERT INTO ergon.ready (run_at, pack, lane, kind, attempt, first, n, base, late, own)
   SELECT run_at, pack, lane, kind, attempt, off, 1, base, late, true
   FROM task WHERE waits AND (SELECT count(*) FROM ready_out) >= 0
 ), uniq_out AS (
-  DELETE FROM ergon.uniq q
-  USING jsonb_to_recordset($10) AS u(hash bytea, pack uuid, off int2)
-  WHERE q.hash = u.hash AND q.pack = u.pack AND q.off = u.off
+  DELETE FROM ergon.uniq WHERE ctid = ANY (ARRAY (
+    SELECT x.tid
+    FROM jsonb_to_recordset($10) AS u(hash bytea, pack uuid, off int2)
+    CROSS JOIN LATERAL (
+      SELECT q.ctid AS tid FROM ergon.uniq q
+      WHERE q.hash = u.hash AND q.pack = u.pack AND q.off = u.off
+      LIMIT 1 FOR UPDATE
+    ) x))
 ), d AS (
   INSERT INTO ergon.delta (queue, waiting, running, completed, failed, cancelled)
   SELECT * FROM jsonb_to_recordset($11)
@@ -102,4 +115,4 @@ WITH z AS MATERIALIZED (
 )
 SELECT ergon.insist($12::int8 = (SELECT count(*) FROM ready_out) + (SELECT count(*) FROM lease_out)
   + (SELECT count(*) FROM lease_cut) + (SELECT count(*) FROM settled_out) + (SELECT count(*) FROM task_out)
-  + (SELECT count(*) FROM task_new) + (SELECT count(*) FROM task_set))
+  + (SELECT count(*) FROM task_new))

@@ -74,14 +74,16 @@ WITH t AS MATERIALIZED (
   WHERE w.k > 0
 ), freed AS (
   -- The keys that are held until a task is started.
-  DELETE FROM ergon.uniq u USING taken
-  WHERE taken.options @> '{"unique": {"scope": "until_started"}}'
-    AND u.hash = decode(taken.options #>> '{unique,hash}', 'hex') AND u.pack = taken.pack
-    AND u.off = taken.first
+  DELETE FROM ergon.uniq
+  WHERE hash = ANY (ARRAY (
+    SELECT decode(taken.options #>> '{unique,hash}', 'hex') FROM taken
+    WHERE taken.options @> '{"unique": {"scope": "until_started"}}'))
+    AND (pack, off) IN (
+      SELECT taken.pack, taken.first FROM taken
+      WHERE taken.options @> '{"unique": {"scope": "until_started"}}')
 )
 SELECT (SELECT token FROM l) AS token, (SELECT now FROM t) AS now,
-  (SELECT count(*) FROM found) AS found, taken.place_in_claim, taken.pack, taken.first, taken.k,
-  taken.lane, taken.kind, taken.run_at, taken.own, taken.created_at, taken.pack_first, taken.skip, taken.stop,
+  (SELECT count(*) FROM found) AS found, taken.place_in_claim, taken.pack, taken.lane, taken.kind, taken.run_at, taken.own, taken.created_at, taken.pack_first, taken.skip, taken.stop,
   coalesce(s.max_attempts, taken.max_attempts) AS max_attempts, coalesce(s.attempt, 0) AS attempt,
   coalesce(s.crash_count, 0) AS crash_count, taken.options, taken.metadata, taken.tags,
   CASE WHEN taken.pack_n = 1 THEN taken.payload

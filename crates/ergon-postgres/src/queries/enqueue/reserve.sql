@@ -8,8 +8,14 @@
 WITH t AS MATERIALIZED (
   SELECT coalesce($5, clock_timestamp()) AS now
 ), key_out AS (
-  DELETE FROM ergon.uniq q USING jsonb_to_recordset($1) AS u(hash bytea, pack uuid, off int2)
-  WHERE q.hash = u.hash AND q.pack = u.pack AND q.off = u.off
+  DELETE FROM ergon.uniq WHERE ctid = ANY (ARRAY (
+    SELECT x.tid
+    FROM jsonb_to_recordset($1) AS u(hash bytea, pack uuid, off int2)
+    CROSS JOIN LATERAL (
+      SELECT q.ctid AS tid FROM ergon.uniq q
+      WHERE q.hash = u.hash AND q.pack = u.pack AND q.off = u.off
+      LIMIT 1 FOR UPDATE
+    ) x))
   RETURNING 1
 ), key_in AS (
   INSERT INTO ergon.uniq (hash, pack, until, off)

@@ -4,10 +4,10 @@
 -- added, the place of the last, and how large the table is, with its dead rows.
 --
 -- Index: count (queue); delta is read in the order of its places. Caller: keeper/counters.rs.
-WITH some AS MATERIALIZED (
+WITH seen AS MATERIALIZED (
   SELECT ctid AS tid FROM ergon.delta WHERE ctid > $2::text::tid LIMIT $1::int8
 ), d AS MATERIALIZED (
-  DELETE FROM ergon.delta WHERE ctid = ANY (ARRAY (SELECT tid FROM some)) RETURNING *
+  DELETE FROM ergon.delta WHERE ctid = ANY (ARRAY (SELECT tid FROM seen)) RETURNING *
 ), c AS (
   INSERT INTO ergon.count AS c (queue, waiting, running, completed, failed, cancelled)
   SELECT queue, sum(waiting), sum(running), sum(completed), sum(failed), sum(cancelled)
@@ -16,5 +16,5 @@ WITH some AS MATERIALIZED (
     running = c.running + excluded.running, completed = c.completed + excluded.completed,
     failed = c.failed + excluded.failed, cancelled = c.cancelled + excluded.cancelled
 )
-SELECT (SELECT count(*) FROM some) AS seen, (SELECT count(*) FROM d) AS folded,
-  (SELECT tid::text FROM some ORDER BY tid DESC LIMIT 1) AS last, pg_relation_size('ergon.delta') AS bytes
+SELECT (SELECT count(*) FROM seen) AS seen, (SELECT count(*) FROM d) AS folded,
+  (SELECT tid::text FROM seen ORDER BY tid DESC LIMIT 1) AS last, pg_relation_size('ergon.delta') AS bytes

@@ -36,8 +36,9 @@ WITH t AS MATERIALIZED (
   ) p
   WHERE w.k > 0
 ), uniq_out AS (
-  DELETE FROM ergon.uniq q USING keys
-  WHERE q.hash = keys.hash AND q.pack = keys.pack AND q.off = keys.first AND q.until IS NULL
+  DELETE FROM ergon.uniq
+  WHERE hash = ANY (ARRAY (SELECT hash FROM keys)) AND until IS NULL
+    AND (pack, off) IN (SELECT keys.pack, keys.first FROM keys)
 ), d AS (
   INSERT INTO ergon.delta (queue, waiting, running, completed, failed, cancelled)
   SELECT l.queue, 0, 0, -coalesce(sum(k) FILTER (WHERE phase = 2), 0),

@@ -57,7 +57,8 @@ impl Given {
     async fn new(store: &PostgresStore, what: &str, number: u32) -> Self {
         let batch = pack(3);
         healed(|| store.insert(&batch, Now::Store)).await;
-        let claimed = healed(|| store.claim(&claim(1, 3, LEASE))).await;
+        let request = claim(1, 3, LEASE);
+        let claimed = healed(|| store.claim(&request)).await;
         let mut fresh = if what == "insert many" { pack(70) } else { tasks(3) };
         if what == "insert unique" {
             for task in &mut fresh {

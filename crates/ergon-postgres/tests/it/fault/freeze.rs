@@ -82,7 +82,8 @@ async fn taken_over(
     claimed: &[ergon_core::ClaimedTask],
 ) {
     healed(|| async { other.rescue_expired(&RescueRequest::default()).await }).await;
-    let again = healed(|| other.claim(&claim(2, 10, LEASE * 30))).await;
+    let request = claim(2, 10, LEASE * 30);
+    let again = healed(|| other.claim(&request)).await;
     assert_eq!(again.len(), claimed.len());
     for (before, after) in claimed.iter().zip(&again) {
         assert_eq!((before.id, before.crash_count + 1), (after.id, after.crash_count));

@@ -115,9 +115,9 @@ impl Load {
     }
 
     /// Ends the load once everything is done, and checks the ledger; answers how many tasks there were.
-    pub(crate) async fn end(self, site: &Site, store: &PostgresStore) -> usize {
+    pub(crate) async fn end(mut self, site: &Site, store: &PostgresStore) -> usize {
         self.no_more.cancel();
-        let enqueued = tokio::time::timeout(LONG, self.enqueuers.join_all()).await;
+        let enqueued = tokio::time::timeout(LONG, std::mem::take(&mut self.enqueuers).join_all()).await;
         assert!(enqueued.is_ok(), "an enqueuer never succeeded: {:#?}", self.ledger.book());
         let unfinished = async {
             while unfinished(store).await > 0 {
@@ -126,7 +126,7 @@ impl Load {
         };
         let drained = tokio::time::timeout(LONG + self.lease, unfinished).await;
         self.drained.cancel();
-        self.workers.join_all().await;
+        std::mem::take(&mut self.workers).join_all().await;
         let wrong = std::mem::take(&mut self.ledger.book().wrong);
         assert!(wrong.is_empty(), "{wrong:#?}");
         let passing: Vec<_> = self.ledger.book().passing.clone().into_iter().collect();

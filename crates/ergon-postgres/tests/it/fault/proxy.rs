@@ -52,9 +52,24 @@ pub(crate) enum End {
 struct Rules {
     flow: watch::Receiver<Flow>,
     end: watch::Receiver<(u64, End)>,
-    /// A piece of the statement whose next reply is lost.
-    marker: Mutex<Option<&'static str>>,
+    /// A piece of the statement whose reply is lost, and how many with it get one before.
+    marker: Mutex<Option<(&'static str, usize)>>,
     cuts: AtomicUsize,
+}
+
+impl Rules {
+    /// Counts a statement with the marker; says whether it is the one whose reply is lost.
+    fn is_next(&self) -> bool {
+        let mut marker = self.marker.lock().unwrap();
+        match &mut *marker {
+            Some((_, answered @ 1..)) => {
+                *answered -= 1;
+                false
+            }
+            Some((_, 0)) => marker.take().is_some(),
+            None => false,
+        }
+    }
 }
 
 /// A proxy; its connections end with it.
@@ -98,7 +113,12 @@ impl Proxy {
     /// The next statement with this text is carried out by the server, and its client is reset instead
     /// of hearing of it.
     pub(crate) fn lose_reply_of(&self, text: &'static str) {
-        *self.rules.marker.lock().unwrap() = Some(text);
+        self.lose_reply_behind(0, text);
+    }
+
+    /// The same after so many statements with this text that are answered.
+    pub(crate) fn lose_reply_behind(&self, answered: usize, text: &'static str) {
+        *self.rules.marker.lock().unwrap() = Some((text, answered));
     }
 
     /// How many replies were lost that way.
@@ -169,7 +189,7 @@ async fn to_server(
     loop {
         let Ok(len @ 1..) = reader.read(&mut piece).await else { return End::Fin };
         let marker = *rules.marker.lock().unwrap();
-        let has_ended_marked = talk.hear(&piece[..len], marker);
+        let has_ended_marked = talk.hear(&piece[..len], marker.map(|(text, _)| text));
         if talk.is_doorbell {
             link.is_doorbell.store(true, SeqCst);
         }
@@ -178,8 +198,7 @@ async fn to_server(
             tokio::time::sleep(delay).await;
         }
         if has_ended_marked {
-            *rules.marker.lock().unwrap() = None;
-            link.loses_reply.store(true, SeqCst);
+            link.loses_reply.store(rules.is_next(), SeqCst);
         }
         if writer.write_all(&piece[..len]).await.is_err() {
             return End::Fin;

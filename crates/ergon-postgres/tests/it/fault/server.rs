@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ergon_cluster::Settings;
 use ergon_core::{
-    Conclusion, NewTask, Now, Outcome, QueueName, StoreError, UniqueKey, UniqueScope, Verdict,
+    Conclusion, NewTask, Now, QueueName, StoreError, UniqueKey, UniqueScope, Verdict,
     store::{
         Beat, Dispatch as _, Enqueue as _, Held, Inserted, Inspect as _, Maintain as _,
         RescueRequest,
