@@ -10,12 +10,12 @@ use crate::command::{cargo, pass_through};
 /// What to measure.
 #[derive(Args, Debug)]
 pub(crate) struct Request {
-    /// The benchmark's name
+    /// The benchmark's name: `redb` or `postgres`
     name: String,
     /// Print one JSON object a line on stdout, and nothing else there
     #[arg(long)]
     json: bool,
-    /// Options of the benchmark itself
+    /// Names of measures, and options of the benchmark itself
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<OsString>,
 }

@@ -18,6 +18,7 @@ const STEPS: &[Step] = &[
     Step { name: "rustdoc", run: || passed(lint::rustdoc()) },
     Step { name: "test", run: || test::run(&test::Selection::default()).map(Outcome::Tested) },
     Step { name: "torture", run: || passed(torture::check(&torture::Request::of_ci("redb"))) },
+    Step { name: "torture-pg", run: torture_postgres },
     Step { name: "deny", run: deny::policy },
     Step { name: "advisories", run: deny::advisories },
 ];
@@ -28,6 +29,14 @@ pub(crate) fn run() -> Result<ExitCode> {
     eprintln!("\n{report}");
     println!("{}", report.closing_line());
     Ok(if report.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The crash loop of the Postgres store, where there is a Postgres.
+fn torture_postgres() -> Result<Outcome> {
+    match ergon_cluster::find_postgres() {
+        Ok(_programs) => passed(torture::check(&torture::Request::of_ci("postgres"))),
+        Err(missing) => Ok(Outcome::Skipped(missing.to_string())),
+    }
 }
 
 fn passed(result: Result<()>) -> Result<Outcome> {

@@ -16,7 +16,7 @@ const CI_SEED: u64 = 20_260_101;
 /// What to torture, and for how long.
 #[derive(Args, Debug)]
 pub(crate) struct Request {
-    /// The store: `redb`
+    /// The store: `redb` or `postgres`
     store: String,
     /// How often the process is killed
     #[arg(long, default_value_t = CI_KILLS)]

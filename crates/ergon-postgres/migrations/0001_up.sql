@@ -288,7 +288,7 @@ $$;
 -- those that are inserted, and these are noted.
 CREATE FUNCTION ergon.partition_drop(part text, rows_max bigint, bytes_max bigint) RETURNS bigint
 LANGUAGE plpgsql STRICT
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' SET enable_seqscan = on AS $$
 DECLARE
   p ergon.partition;
   live record;
@@ -358,7 +358,7 @@ $$;
 -- Folds all deltas and leaves `delta` empty, without the dead rows that vacuum cannot remove while
 -- somebody holds an old snapshot; answers how many it folded.
 CREATE FUNCTION ergon.delta_compact() RETURNS bigint LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' SET enable_seqscan = on AS $$
 DECLARE
   folded bigint;
 BEGIN

@@ -5,7 +5,7 @@
 
 mod list;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ergon_core::{Phase, Progress, StoreError, TaskId, transition};
 use jiff::Timestamp;
@@ -162,14 +162,16 @@ impl Shared {
 
     /// Tells whoever waits in this process what a change made due, or finished.
     fn after(&self, change: &Change) {
-        let is_due = |entry: &&Entry| !entry.is_removed && entry.progress.phase == Phase::Waiting;
-        let mut due: Vec<_> =
-            change.changed().filter(is_due).map(|entry| entry.found.lane.queue.clone()).collect();
-        due.sort_unstable();
-        due.dedup();
-        if !due.is_empty() {
-            self.ring(&due);
+        let (mut due, mut later) = (BTreeSet::new(), BTreeSet::new());
+        for Entry { found, progress, is_removed } in change.changed() {
+            if *is_removed || progress.phase != Phase::Waiting {
+                continue;
+            }
+            let queues = if progress.run_at <= found.now { &mut due } else { &mut later };
+            queues.insert(found.lane.queue.clone());
         }
+        self.ring(&due.into_iter().collect::<Vec<_>>());
+        self.ring_later(&later.into_iter().collect::<Vec<_>>());
         let is_over = |entry: &&Entry| entry.is_removed || entry.progress.phase.is_terminal();
         self.finished(change.changed().filter(is_over).map(|entry| entry.found.id));
         for entry in change.changed() {

@@ -45,6 +45,15 @@ impl Enqueue for PostgresStore {
 impl Shared {
     /// Makes the queues, priorities and kinds of tasks known.
     pub(crate) async fn know(&self, tasks: &[NewTask]) -> Result<(), StoreError> {
+        // Neighbours are most often alike.
+        let mut last = None;
+        let tasks: Vec<&NewTask> = tasks
+            .iter()
+            .filter(|task| {
+                let name = Some((&task.spec.queue, task.priority, &task.spec.kind));
+                std::mem::replace(&mut last, name) != name
+            })
+            .collect();
         let lanes = tasks.iter().map(|task| (&task.spec.queue, task.priority));
         self.names.ensure_lanes(&self.database, &self.sql, lanes).await?;
         let kinds = tasks.iter().map(|task| &task.spec.kind);

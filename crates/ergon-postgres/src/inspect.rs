@@ -1,6 +1,7 @@
 //! Role *inspect*: reads.
 
 mod list;
+mod sparse;
 
 use std::time::Duration;
 
@@ -85,7 +86,7 @@ impl Shared {
         Ok(tasks)
     }
 
-    async fn queues(&self, now: Now) -> Result<Vec<QueueInfo>, StoreError> {
+    pub(crate) async fn queues(&self, now: Now) -> Result<Vec<QueueInfo>, StoreError> {
         let query = self.sql.queues.with(given(now));
         let rows = self.database.rows(|| query.query()).await?;
         let mut queues = rows.iter().map(queue_info).collect::<Result<Vec<_>, _>>()?;

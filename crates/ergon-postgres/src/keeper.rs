@@ -20,11 +20,7 @@ use tokio_util::{
 };
 
 use self::seat::Seat;
-use crate::{
-    PostgresStore, ServerError,
-    database::Database,
-    sql::Statements,
-};
+use crate::{PostgresStore, ServerError, database::Database, sql::Statements};
 
 mod counters;
 mod partitions;
@@ -58,8 +54,6 @@ pub struct Housekeeping {
     pub folded: u64,
     /// Rows of payloads outside of any partition that were removed, since their tasks are gone.
     pub swept: u64,
-    /// Unique keys that were removed, since they had been free for an hour.
-    pub keys: u64,
     /// Partitions that were made.
     pub made: u64,
     /// Partitions that were dropped.
@@ -90,13 +84,12 @@ impl PostgresStore {
     pub async fn housekeep(&self) -> Result<Housekeeping, StoreError> {
         let house = self.shared().keeper().house();
         let folded = house.fold().await?;
-        let (swept, keys) = (house.sweep(Duration::ZERO).await?, house.remove_keys().await?);
+        let swept = house.sweep(Duration::ZERO).await?;
         let made = house.make_partitions().await?;
         let drops = house.drop_partitions().await?;
         Ok(Housekeeping {
             folded,
             swept,
-            keys,
             made,
             dropped: drops.dropped,
             moved: drops.moved,
@@ -206,7 +199,6 @@ impl House {
             self.tell("make partitions", made.map(drop)),
             self.tell("drop partitions", drops.map(drop)),
             self.tell("remove payloads", self.sweep(SWEEP_PAUSE).await.map(drop)),
-            self.tell("remove unique keys", self.remove_keys().await.map(drop)),
         ];
         !is_postponed && done.into_iter().all(|is_done| is_done)
     }
@@ -225,7 +217,9 @@ impl House {
                  create tables in the schema; until then payloads are kept in pack_default, and \
                  removed row by row"
             }
-            Some("54000") => "wait until most of the tasks in pack_default are gone, or move its rows",
+            Some("54000") => {
+                "wait until most of the tasks in pack_default are gone, or move its rows"
+            }
             _ if error.is_transient() => {
                 tracing::debug!(error = told, "could not {what}, and tries again later");
                 return false;

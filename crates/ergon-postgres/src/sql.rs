@@ -25,12 +25,6 @@ impl Statement {
     pub(crate) fn with<'q>(&self, value: impl Encode<'q, Postgres> + Type<Postgres>) -> Bound {
         self.bind().with(value)
     }
-
-    /// The text, for plans.
-    #[cfg(test)]
-    pub(crate) fn text(&self) -> &str {
-        &self.text
-    }
 }
 
 /// A statement with its arguments, encoded once however often it is sent.
@@ -78,12 +72,6 @@ macro_rules! statements {
                 };
                 Self { $($name: statement(include_str!($file)),)+ }
             }
-
-            /// All of them, with their names.
-            #[cfg(test)]
-            pub(crate) fn all(&self) -> Vec<(&'static str, &Statement)> {
-                vec![$((stringify!($name), &self.$name),)+]
-            }
         }
     };
 }
@@ -109,6 +97,8 @@ statements! {
     found_in_range: "queries/inspect/found_in_range.sql",
     walk_up: "queries/inspect/walk_up.sql",
     walk_down: "queries/inspect/walk_down.sql",
+    sparse_up: "queries/inspect/sparse_up.sql",
+    sparse_down: "queries/inspect/sparse_down.sql",
     queues: "queries/inspect/queues.sql",
     leases: "queries/control/leases.sql",
     change: "queries/control/change.sql",
@@ -124,7 +114,6 @@ statements! {
     partition_seal: "queries/maintain/partition_seal.sql",
     partition_drop: "queries/maintain/partition_drop.sql",
     sweep: "queries/maintain/sweep.sql",
-    keys_over: "queries/maintain/keys_over.sql",
     queues_known: "queries/name/queues_known.sql",
     kinds_known: "queries/name/kinds_known.sql",
     lanes_known: "queries/name/lanes_known.sql",

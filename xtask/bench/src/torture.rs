@@ -69,11 +69,7 @@ struct Ready {
 struct Drained {}
 
 /// Makes a place for the store and the ledger, and keeps it if anything is wrong.
-fn in_place(
-    dir: &Path,
-    seed: u64,
-    run: impl FnOnce(&Path) -> Result<Report>,
-) -> Result<Report> {
+fn in_place(dir: &Path, seed: u64, run: impl FnOnce(&Path) -> Result<Report>) -> Result<Report> {
     std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
     let place = tempfile::Builder::new().prefix("torture-").tempdir_in(dir)?;
     match run(place.path()) {

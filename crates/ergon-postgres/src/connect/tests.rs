@@ -91,7 +91,8 @@ fn a_session_is_named_unless_the_url_names_it() {
         plain.get_options(),
         Some(
             "-c default_transaction_isolation=read\\ committed -c statement_timeout=11000ms \
-             -c lock_timeout=2000ms -c idle_in_transaction_session_timeout=15000ms -c jit=off"
+             -c lock_timeout=2000ms -c idle_in_transaction_session_timeout=15000ms \
+             -c enable_seqscan=off -c plan_cache_mode=force_generic_plan -c jit=off"
         )
     );
 }
@@ -119,6 +120,8 @@ fn options_out_of_range_are_named() {
             options().idle_in_transaction_session_timeout(zero),
         ),
         ("poll_interval", options().poll_interval(zero)),
+        ("partition_span", options().partition_span(long / 60)),
+        ("partition_span", options().partition_span(long + Duration::from_secs(1))),
     ];
     for (field, options) in cases {
         match options.check() {

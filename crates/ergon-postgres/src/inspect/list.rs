@@ -55,6 +55,9 @@ impl Shared {
         now: Now,
         payload: Payload,
     ) -> Result<TaskPage, StoreError> {
+        if self.is_sparse(filter, now).await? {
+            return self.list_sparse(filter, page, now, payload).await;
+        }
         let mut builder = PageBuilder::new(page);
         let mut after = page.after;
         let (mut left, mut scanned) = (page.limit, 0);

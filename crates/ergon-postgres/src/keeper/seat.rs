@@ -66,9 +66,7 @@ impl Seat {
 
     /// Leads whenever nobody else does, until it is stopped or the store is closed.
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        let turns = async {
-            while !matches!(self.turn().await, Err(StoreError::Closed)) {}
-        };
+        let turns = async { while !matches!(self.turn().await, Err(StoreError::Closed)) {} };
         stop.run_until_cancelled(turns).await;
         if self.term > 0 {
             let query = self.house.sql.resign.with(self.server).with(self.term);

@@ -1,4 +1,4 @@
-//! Removes what is not dropped with a partition: payloads in `pack_default`, and unique keys that are over.
+//! Removes what is not dropped with a partition: payloads in `pack_default` whose tasks are gone.
 
 use std::time::Duration;
 
@@ -30,19 +30,6 @@ impl House {
             }
             (pack, first) = (column(&row, "pack")?, column(&row, "first")?);
             tokio::time::sleep(pause).await;
-        }
-    }
-
-    /// Removes unique keys that time has freed; answers how many.
-    pub(super) async fn remove_keys(&self) -> Result<u64, StoreError> {
-        let mut all = 0;
-        loop {
-            let query = self.sql.keys_over.with(CHUNK);
-            let removed = self.database.execute(|| query.query()).await?;
-            all += removed;
-            if removed < CHUNK.unsigned_abs() {
-                return Ok(all);
-            }
         }
     }
 }

@@ -237,8 +237,9 @@ pub(crate) async fn is_consistent(site: &Site, store: &PostgresStore) {
            + coalesce((SELECT sum(n) FROM ergon.settled), 0) \
            + (SELECT count(*) FROM ergon.task WHERE phase > 0)",
     );
-    assert_eq!(places, tasks, "each task is in exactly one place");
+    // Of what was deleted only the payload may stay for a while.
+    assert!(places <= tasks, "{places} places for {tasks} tasks");
     let queues = store.queues(Now::Store).await.unwrap();
     let counted: u64 = queues.iter().map(|queue| queue.counts.total()).sum();
-    assert_eq!(i64::try_from(counted).unwrap(), tasks, "{queues:?}");
+    assert_eq!(i64::try_from(counted).unwrap(), places, "{queues:?}");
 }

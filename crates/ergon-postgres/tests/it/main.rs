@@ -1,5 +1,6 @@
 //! The Postgres store against a server, which the environment names as `DATABASE_URL`.
 #![cfg(test)]
+#![expect(clippy::large_futures, reason = "a test is polled by its runtime alone")]
 
 mod connect;
 mod doorbell;

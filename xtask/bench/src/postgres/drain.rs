@@ -5,11 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Result;
 use ergon_core::{Client, Store, store::IntoStore as _};
 
-use super::{
-    Host, Name, Plan,
-    host::scattered,
-    raw,
-};
+use super::{Host, Name, Plan, host::scattered, raw};
 use crate::{
     measure::{Goal, Measure},
     plan::{progress, rate},

@@ -10,12 +10,11 @@ use std::{
 
 use anyhow::{Context, Result};
 use ergon_cluster::{Cluster, Settings};
-use ergon_core::{Client, Clock as _, IdSource, Store, SystemClock, SystemIds, SystemRng, TaskId, Timestamp};
-use ergon_postgres::PostgresStore;
-use sqlx::{
-    Connection as _, PgConnection,
-    postgres::PgConnectOptions,
+use ergon_core::{
+    Client, Clock as _, IdSource, Store, SystemClock, SystemIds, SystemRng, TaskId, Timestamp,
 };
+use ergon_postgres::PostgresStore;
+use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 
 /// A cluster of one's own.
 #[derive(Debug)]

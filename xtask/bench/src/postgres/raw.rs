@@ -24,7 +24,11 @@ const BATCH: usize = 1_000;
 type Rows = (Vec<Uuid>, Vec<Vec<u8>>);
 
 /// How long it takes to insert so many rows in batches, on so many connections.
-pub(super) async fn unnest(database: &Database<'_>, connections: u64, rows: u64) -> Result<Duration> {
+pub(super) async fn unnest(
+    database: &Database<'_>,
+    connections: u64,
+    rows: u64,
+) -> Result<Duration> {
     let callers = connect(database, connections).await?;
     let work = callers.into_iter().map(|mut connection| {
         let batches = batches(rows / connections);
@@ -102,9 +106,7 @@ where
 fn batches(rows: u64) -> Vec<Rows> {
     let (ids, clock) = (SystemIds::new(SystemRng), SystemClock);
     let rows: Vec<_> = (0..rows)
-        .map(|number| {
-            (Uuid::from_u128(ids.next_id(clock.now()).as_u128()), Noop::payload(number))
-        })
+        .map(|number| (Uuid::from_u128(ids.next_id(clock.now()).as_u128()), Noop::payload(number)))
         .collect();
     rows.chunks(BATCH).map(|batch| batch.iter().cloned().unzip()).collect()
 }

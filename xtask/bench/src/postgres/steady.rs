@@ -14,10 +14,7 @@ use ergon_server::{Queue, Server};
 use sqlx::{Connection as _, PgConnection};
 use tokio::task::JoinSet;
 
-use super::{
-    Host, Name, Plan,
-    host::Database,
-};
+use super::{Host, Name, Plan, host::Database};
 use crate::{
     measure::{Goal, Measure},
     plan::{progress, rate},
@@ -71,9 +68,8 @@ pub(super) fn rates(plan: &Plan, host: &Host) -> Result<Vec<Measure>> {
         let rate = seen.rate;
         measures.push(plain);
         if plan.common.wants(held_name) {
-            let mut held = measure(held_word, load)
-                .with("raw_is", word)
-                .with_goal(Goal::RatioAtLeast(0.7));
+            let mut held =
+                measure(held_word, load).with("raw_is", word).with_goal(Goal::RatioAtLeast(0.7));
             run(host, load, Snapshot::Held, time)?.tell(&mut held);
             held.push_raw(rate);
             measures.push(held);

@@ -3,9 +3,7 @@
 use std::{path::Path, time::Instant};
 
 use anyhow::{Context, Result, ensure};
-use ergon_core::{
-    Now, Phase, Store, TaskId, TaskRecord, transition::POISON_DEATHS_MAX,
-};
+use ergon_core::{Now, Phase, Store, TaskId, TaskRecord, transition::POISON_DEATHS_MAX};
 use ergon_redb::RedbStore;
 
 use super::{
@@ -130,7 +128,8 @@ mod tests {
     fn audited(entries: &[What], phase: Phase, attempt: u16) -> (usize, usize) {
         let id = TaskId::from_parts(1, 0, 0);
         let (mut stories, mut report) = (Stories::default(), Report::default());
-        let entries: Vec<_> = (1..).zip(entries).map(|(at, &what)| Noted { at, entry: Entry { id, what } }).collect();
+        let entries: Vec<_> =
+            (1..).zip(entries).map(|(at, &what)| Noted { at, entry: Entry { id, what } }).collect();
         stories.read(1, &entries, &mut report);
         let payload = r#"{"ends":"Well","key":null,"may_be_called":false,"work_millis":0}"#;
         let now = whole_micros("2026-01-01T00:00:00Z".parse().unwrap());

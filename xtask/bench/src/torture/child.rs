@@ -109,7 +109,9 @@ impl Child {
                     working.spawn(Worker { store, ledger, server, rng, lease: LEASE }.run());
                 }
             }
-            Work::Serving => _server = Some(serving::start(&shared, ledger.clone(), ServerConfig::default())?),
+            Work::Serving => {
+                _server = Some(serving::start(&shared, ledger.clone(), ServerConfig::default())?);
+            }
         }
         if self.work == Work::Drain {
             drain(&*shared, &mut working).await?;

@@ -15,6 +15,7 @@ use rand::{RngExt as _, rngs::StdRng};
 
 use super::{
     chore::Chore,
+    enqueuer::unless_transient,
     ledger::{Ending, Entry, Ledger, What},
 };
 
@@ -40,9 +41,12 @@ impl Worker {
         loop {
             let slots = self.rng.random_range(1..=CLAIM_MAX);
             let queues = [QueueSlots { queue: queue.clone(), slots }];
-            let request = ClaimRequest::new(self.server, Arc::clone(&kinds), queues).lease(self.lease);
+            let request =
+                ClaimRequest::new(self.server, Arc::clone(&kinds), queues).lease(self.lease);
             let claimed_after = Instant::now();
-            let claimed = self.store.claim(&request).await?;
+            let claimed = self.store.claim(&request).await.map_err(Into::into);
+            // What was claimed without an answer comes back when its lease is over.
+            let Some(claimed) = unless_transient(claimed).await? else { continue };
             ensure!(claimed.len() <= slots, "{} tasks for {slots} slots", claimed.len());
             if claimed.is_empty() {
                 self.store.wait_for_work(std::slice::from_ref(&queue), &kinds, WAIT).await;
@@ -65,7 +69,13 @@ impl Worker {
         }
         // On its way before the outcomes are, so that no later start of the task overtakes it.
         self.ledger.pass(claimed.iter().map(|it| entry(it, What::Ran(it.token))))?;
-        let verdicts = self.store.finish(&outcomes, Now::Store).await?;
+        let verdicts = loop {
+            let verdicts = self.store.finish(&outcomes, Now::Store).await.map_err(Into::into);
+            // What was recorded without an answer is not recorded twice.
+            if let Some(verdicts) = unless_transient(verdicts).await? {
+                break verdicts;
+            }
+        };
         ensure!(verdicts.len() == outcomes.len(), "{} verdicts", verdicts.len());
         let ends = outcomes.iter().zip(verdicts).map(|(outcome, verdict)| {
             let Outcome { id, token, ref conclusion } = *outcome;

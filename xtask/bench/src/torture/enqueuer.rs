@@ -9,12 +9,13 @@ use std::{
 };
 
 use anyhow::Result;
-use ergon_core::{Client, CommandVerdict, Enqueued, Manager, StateSet, Store, Unique};
+use ergon_core::{Client, CommandVerdict, Enqueued, Manager, StateSet, Store, StoreError, Unique};
 use rand::{RngExt as _, rngs::StdRng};
 
 use super::{
     chore::{Chore, Ends},
     ledger::{Entry, Ledger, What},
+    tell,
 };
 use crate::workload::counts;
 
@@ -31,8 +32,9 @@ impl Gate {
     /// Keeps looking how many tasks wait, so often.
     pub(super) async fn watch(self, store: Arc<dyn Store>, every: Duration) -> Result<()> {
         loop {
-            let waiting = counts(&*store).await?.sum(StateSet::UNFINISHED);
-            self.0.store(waiting > BACKLOG_MAX, Relaxed);
+            if let Some(counts) = unless_transient(counts(&*store).await).await? {
+                self.0.store(counts.sum(StateSet::UNFINISHED) > BACKLOG_MAX, Relaxed);
+            }
             tokio::time::sleep(every).await;
         }
     }
@@ -56,15 +58,17 @@ impl Enqueuer {
     pub(super) async fn run(mut self) -> Result<()> {
         loop {
             self.gate.pass().await;
-            match self.rng.random_range(0..100_u32) {
-                0..40 => self.one(Ends::Well).await?,
-                40..55 => self.batch().await?,
-                55..70 => self.unique().await?,
-                70..82 => self.scheduled().await?,
-                82..92 => self.one(Ends::WellAtSecond).await?,
-                92..97 => self.one(Ends::Cancelled).await?,
-                _ => self.one(Ends::Failed).await?,
-            }
+            let done = match self.rng.random_range(0..100_u32) {
+                0..40 => self.one(Ends::Well).await,
+                40..55 => self.batch().await,
+                55..70 => self.unique().await,
+                70..82 => self.scheduled().await,
+                82..92 => self.one(Ends::WellAtSecond).await,
+                92..97 => self.one(Ends::Cancelled).await,
+                _ => self.one(Ends::Failed).await,
+            };
+            // Nothing was acknowledged, so that there is nothing to be noted.
+            unless_transient(done).await?;
         }
     }
 
@@ -106,6 +110,25 @@ impl Enqueuer {
         }
         Ok(())
     }
+}
+
+/// Passes over an error after which the same call may succeed, as a store has under load; tells of it,
+/// and waits a little.
+pub(super) async fn unless_transient<T>(done: Result<T>) -> Result<Option<T>> {
+    let error = match done {
+        Ok(done) => return Ok(Some(done)),
+        Err(error) => error,
+    };
+    let is_transient = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<StoreError>())
+        .any(StoreError::is_transient);
+    if !is_transient {
+        return Err(error);
+    }
+    tell(&format!("passed over: {error:#}"));
+    tokio::time::sleep(PAUSE).await;
+    Ok(None)
 }
 
 /// What an answered enqueue says: the task is there, or the one that holds its key.

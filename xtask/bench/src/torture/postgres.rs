@@ -80,6 +80,11 @@ impl Torture {
     fn run_in(&self, place: &Path) -> Result<Report> {
         let settings = Settings::default().directory(&self.dir);
         let cluster = Cluster::start(settings).context("start a Postgres server")?;
+        let report = self.run_over(&cluster, place);
+        report.with_context(|| format!("the log of the server ends with\n{}", cluster.log()))
+    }
+
+    fn run_over(&self, cluster: &Cluster, place: &Path) -> Result<Report> {
         let url = cluster.url();
         let mut rng = StdRng::seed_from_u64(self.seed);
         let mut report = Report { seed: self.seed, ..Report::default() };

@@ -231,7 +231,8 @@ mod tests {
 
     #[test]
     fn claims_are_put_in_order_by_their_tokens() {
-        let (end, start) = (|token| (1, What::End(token, Ending::Completed)), |t| (1, What::Start(t)));
+        let (end, start) =
+            (|token| (1, What::End(token, Ending::Completed)), |t| (1, What::Start(t)));
         let retried = (1, What::End(ONE, Ending::Retried));
         // The first child noted the end of its claim after the second had started.
         check_together(&[&[start(TWO), end(TWO)], &[start(ONE), retried]], 0, 0);

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, process::Command};
 
-use ergon_bench::redb::{Name, Plan};
+use ergon_bench::{
+    postgres,
+    redb::{Name, Plan},
+};
 use serde_json::Value;
 
 const BENCH: &str = env!("CARGO_BIN_EXE_bench");
@@ -90,4 +93,75 @@ fn a_plan_out_of_range_is_refused() {
     for bad in [Plan { runs: 0, ..plan(&[]) }, Plan { scale: 0.0, ..plan(&[]) }] {
         assert!(bad.run(|_measure| {}).is_err(), "{bad:?}");
     }
+}
+
+/// Measures on a small scale; says which, or nothing without a Postgres.
+#[expect(clippy::unwrap_used, reason = "part of a test")]
+fn postgres(only: &[postgres::Name]) -> Option<Vec<Value>> {
+    if !crate::has_postgres() {
+        return None;
+    }
+    let common = ergon_bench::Plan {
+        only: only.to_vec(),
+        runs: 1,
+        scale: 0.001,
+        dir: PathBuf::from(DIR),
+        program: PathBuf::from(BENCH),
+    };
+    let settings = vec![("shared_buffers".to_owned(), "64MB".to_owned())];
+    let plan = postgres::Plan { common, seconds: 1, lives: 5_000, settings };
+    let mut lines = Vec::new();
+    plan.run(|measure| lines.push(check_line(&measure.line()))).unwrap();
+    Some(lines)
+}
+
+#[test]
+fn every_measure_of_postgres_that_is_not_long_is_taken() {
+    let Some(lines) = postgres(&[]) else { return };
+    let names: Vec<_> = lines.iter().map(|line| line["measure"].as_str().unwrap_or("")).collect();
+    let expected = [
+        "raw_commit_1",
+        "enqueue_1",
+        "raw_commit_32",
+        "enqueue_32",
+        "raw_unnest_1",
+        "raw_unnest_2",
+        "enqueue_many_1000",
+        "raw_claim_delete",
+        "drain",
+        "drain_scattered",
+        "drain_packs",
+        "latency_p50",
+        "latency_p99",
+        "latency_other_p50",
+        "latency_other_p99",
+        "idle_statements",
+        "idle_cpu",
+    ];
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn the_long_measures_of_postgres_are_taken_when_asked_for() {
+    use postgres::Name;
+    let long = [Name::SteadyHeldSnapshot, Name::SteadySingles, Name::Claim5m, Name::Lives];
+    let Some(lines) = postgres(&long) else { return };
+    let names: Vec<_> = lines.iter().map(|line| line["measure"].as_str().unwrap_or("")).collect();
+    let expected = [
+        "steady",
+        "steady_held_snapshot",
+        "steady_singles",
+        "claim_5m_packs_p50",
+        "claim_5m_packs_p99",
+        "claim_1m_singles_p50",
+        "claim_1m_singles_p99",
+        "lives_wal",
+        "lives_tables",
+    ];
+    assert_eq!(names, expected);
+    let held = &lines[1];
+    assert!(held["ratio"].is_number() && held["config"]["goal_met"].is_boolean(), "{held}");
+    assert_eq!(held["config"]["by_10_s"].as_array().map(Vec::len), Some(1), "{held}");
+    let tables = &lines[8];
+    assert!(tables["config"]["ready"]["bytes"].is_array(), "{tables}");
 }

@@ -2,10 +2,11 @@
 
 use std::process::Command;
 
-#[test]
-fn a_few_kills_lose_nothing_and_double_nothing() {
+#[track_caller]
+#[expect(clippy::unwrap_used, reason = "part of a test")]
+fn check(store: &str) {
     let output = Command::new(env!("CARGO_BIN_EXE_torture"))
-        .args(["redb", "--kills", "3", "--seed", "1", "--dir", env!("CARGO_TARGET_TMPDIR")])
+        .args([store, "--kills", "3", "--seed", "1", "--dir", env!("CARGO_TARGET_TMPDIR")])
         .output()
         .unwrap();
     let stdout = String::from_utf8_lossy(&output.stdout);
@@ -14,4 +15,16 @@ fn a_few_kills_lose_nothing_and_double_nothing() {
     let summary = stdout.lines().next().unwrap_or_default();
     assert!(summary.starts_with("3 kills, "), "{summary}");
     assert!(summary.ends_with(": 0 lost, 0 doubled"), "{summary}");
+}
+
+#[test]
+fn a_few_kills_lose_nothing_and_double_nothing() {
+    check("redb");
+}
+
+#[test]
+fn a_few_kills_of_many_processes_lose_nothing_and_double_nothing() {
+    if crate::has_postgres() {
+        check("postgres");
+    }
 }

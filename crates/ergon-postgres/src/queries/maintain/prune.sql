@@ -1,7 +1,7 @@
 -- Removes finished tasks that outlived their retention, the earliest first, then by id: $1 the instant,
 -- or null for the clock's, $2 how many at the most. Their rows of `pack` go with its partition.
 --
--- Index: settled (expires_at), task (expires_at). Caller: maintain.rs.
+-- Index: settled (expires_at), task (expires_at), uniq (until). Caller: maintain.rs.
 WITH t AS MATERIALIZED (
   SELECT coalesce($1, clock_timestamp()) AS now
 ), s AS MATERIALIZED (
@@ -39,6 +39,11 @@ WITH t AS MATERIALIZED (
   DELETE FROM ergon.uniq
   WHERE hash = ANY (ARRAY (SELECT hash FROM keys)) AND until IS NULL
     AND (pack, off) IN (SELECT keys.pack, keys.first FROM keys)
+), over AS (
+  -- Keys that time alone has freed.
+  DELETE FROM ergon.uniq WHERE ctid = ANY (ARRAY (
+    SELECT q.ctid FROM ergon.uniq q WHERE q.until <= (SELECT now FROM t)
+    ORDER BY q.until LIMIT $2::int8 FOR UPDATE SKIP LOCKED))
 ), d AS (
   INSERT INTO ergon.delta (queue, waiting, running, completed, failed, cancelled)
   SELECT l.queue, 0, 0, -coalesce(sum(k) FILTER (WHERE phase = 2), 0),

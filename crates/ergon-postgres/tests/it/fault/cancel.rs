@@ -1,11 +1,6 @@
 //! Calls that are dropped half-way, after each number of polls.
 
-use std::{
-    future::poll_fn,
-    pin::pin,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use ergon_cluster::Settings;
 use ergon_core::{
@@ -163,7 +158,8 @@ async fn each_is_dropped(site: &Site, calls: &[&str]) {
     }
     // Whatever was claimed by calls that were dropped comes back, and everything can be done.
     pause(LEASE).await;
-    let unfinished = "SELECT (SELECT count(*) FROM ergon.ready) + (SELECT count(*) FROM ergon.lease)";
+    let unfinished =
+        "SELECT (SELECT count(*) FROM ergon.ready) + (SELECT count(*) FROM ergon.lease)";
     let drained = async {
         while site.number(unfinished) > 0 {
             store.rescue_expired(&RescueRequest::default()).await.unwrap();
@@ -171,7 +167,10 @@ async fn each_is_dropped(site: &Site, calls: &[&str]) {
             let queues = store.queues(Now::Store).await.unwrap();
             request.queues = queues
                 .iter()
-                .map(|queue| ergon_core::store::QueueSlots { queue: queue.name.clone(), slots: 500 })
+                .map(|queue| ergon_core::store::QueueSlots {
+                    queue: queue.name.clone(),
+                    slots: 500,
+                })
                 .collect();
             let claimed = store.claim(&request).await.unwrap();
             store.finish(&completed(&claimed), Now::Store).await.unwrap();

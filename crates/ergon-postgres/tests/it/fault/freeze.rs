@@ -12,7 +12,9 @@ use ergon_core::{
 };
 
 use super::{
-    Site, claim, completed, healed, is_consistent, load::Load, millis, options, pack, pause,
+    Site, claim, completed, healed, is_consistent,
+    load::Load,
+    millis, options, pack, pause,
     proxy::{Flow, Proxy},
     server, site, tasks,
 };
@@ -103,8 +105,8 @@ async fn taken_over(
     is_consistent(site, one).await;
 }
 
-/// An insert is sent, answered by nobody, and sent again in other words while the first is still on
-/// its way: both arrive at once.
+/// An insert is sent, answered by nobody, and sent again while the first is still on its way: all of
+/// them arrive at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn inserts_that_were_given_up_and_repeated_arrive_together_and_store_each_task_once() {
     let Some(site) = site(Settings::default()).await else { return };
@@ -116,9 +118,9 @@ async fn inserts_that_were_given_up_and_repeated_arrive_together_and_store_each_
         let batch = pack(6);
         site.act(|cluster| cluster.pause()).unwrap();
         let whole = store.insert(&batch, Now::Store).await;
-        let single = store.insert(&batch[2..3], Now::Store).await;
-        let part = store.insert(&batch[4..], Now::Store).await;
-        assert!(whole.is_err() && single.is_err() && part.is_err());
+        let again = store.insert(&batch, Now::Store).await;
+        let once_more = store.insert(&batch, Now::Store).await;
+        assert!(whole.is_err() && again.is_err() && once_more.is_err());
         site.act(|cluster| cluster.resume()).unwrap();
         let inserted = healed(|| store.insert(&batch, Now::Store)).await;
         let is_known = |one: &Inserted| matches!(one, Inserted::AlreadyExists | Inserted::Created);
@@ -131,5 +133,33 @@ async fn inserts_that_were_given_up_and_repeated_arrive_together_and_store_each_
         let stored = site.number("SELECT sum(n) FROM ergon.pack");
         assert_eq!(stored, 7 + 6 * round, "tasks are stored twice");
         is_consistent(&site, &store).await;
+    }
+}
+
+/// The same by two processes whose statements overlap in time: a trigger makes them slow.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_insert_and_its_repetition_that_meet_on_their_way_store_each_task_once() {
+    let Some(site) = site(Settings::default()).await else { return };
+    let (one, other) = (site.store(options()).await, site.store(options()).await);
+    for store in [&one, &other] {
+        store.insert(&tasks(1), Now::Store).await.unwrap();
+    }
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
+                $$BEGIN PERFORM pg_sleep(0.2); RETURN NEW; END$$; \
+                CREATE TRIGGER slow BEFORE INSERT ON ergon.ready FOR EACH ROW EXECUTE FUNCTION slow()";
+    site.act(|cluster| cluster.execute(slow)).unwrap();
+    let reader = one.clone();
+    let old = pack(6);
+    one.insert(&old[..2], Now::Store).await.unwrap();
+    for (batch, fresh) in [(tasks(1), 1), (tasks(5), 5), (pack(6), 6), (pack(100), 100), (old, 4)] {
+        let before = site.number("SELECT sum(n) FROM ergon.pack");
+        let (one, other) = tokio::join!(
+            healed(|| one.insert(&batch, Now::Store)),
+            healed(|| other.insert(&batch, Now::Store)),
+        );
+        let created = one.iter().chain(&other).filter(|one| **one == Inserted::Created).count();
+        let stored = site.number("SELECT sum(n) FROM ergon.pack") - before;
+        assert_eq!((created, stored), (fresh, i64::try_from(fresh).unwrap()), "{one:?} {other:?}");
+        is_consistent(&site, &reader).await;
     }
 }

@@ -72,7 +72,9 @@ impl Ledger {
                 }
                 Verdict::Applied | Verdict::AlreadyApplied => {}
                 Verdict::Stale => book.stale += 1,
-                other => book.wrong.push(format!("{} was answered {other:?}", outcome.id)),
+                other @ Verdict::CancelRequested => {
+                    book.wrong.push(format!("{} was answered {other:?}", outcome.id));
+                }
             }
         }
     }
@@ -117,7 +119,8 @@ impl Load {
     /// Ends the load once everything is done, and checks the ledger; answers how many tasks there were.
     pub(crate) async fn end(mut self, site: &Site, store: &PostgresStore) -> usize {
         self.no_more.cancel();
-        let enqueued = tokio::time::timeout(LONG, std::mem::take(&mut self.enqueuers).join_all()).await;
+        let enqueued =
+            tokio::time::timeout(LONG, std::mem::take(&mut self.enqueuers).join_all()).await;
         assert!(enqueued.is_ok(), "an enqueuer never succeeded: {:#?}", self.ledger.book());
         let unfinished = async {
             while unfinished(store).await > 0 {
@@ -162,9 +165,8 @@ impl Load {
 
 async fn unfinished(store: &PostgresStore) -> u64 {
     let queues = super::healed(|| store.queues(Now::Store)).await;
-    let unfinished = |queue: &ergon_core::store::QueueInfo| {
-        queue.counts.sum(ergon_core::StateSet::UNFINISHED)
-    };
+    let unfinished =
+        |queue: &ergon_core::store::QueueInfo| queue.counts.sum(ergon_core::StateSet::UNFINISHED);
     queues.iter().map(unfinished).sum()
 }
 
@@ -176,9 +178,8 @@ async fn enqueue(store: PostgresStore, ledger: Ledger, packed: bool, stop: Cance
             match store.insert(&tasks, Now::Store).await {
                 Ok(inserted) => {
                     // The store itself repeats what it may, so a first answer can say either.
-                    let is_good = |one: &Inserted| {
-                        matches!(one, Inserted::Created | Inserted::AlreadyExists)
-                    };
+                    let is_good =
+                        |one: &Inserted| matches!(one, Inserted::Created | Inserted::AlreadyExists);
                     let mut book = ledger.book();
                     if !inserted.iter().all(is_good) || inserted.len() != tasks.len() {
                         book.wrong.push(format!("{inserted:?} after a loss: {was_lost}"));

@@ -55,14 +55,15 @@ async fn an_insert_whose_reply_was_lost_is_repeated_without_a_second_task() {
     let mut stored = BTreeSet::from([old[0].id, old[1].id]);
     let insert = "INSERT INTO \"ergon\".pack";
     let cases = [
-        (insert, tasks(3)),
-        (insert, pack(100)),
-        ("COMMIT", unique(tasks(2))),
+        (insert, 0, tasks(3)),
+        (insert, 0, pack(100)),
+        // The first with this in it begins the transaction: READ COMMITTED.
+        ("COMMIT", 1, unique(tasks(2))),
         // Taken in part already, so that it goes the careful way.
-        ("COMMIT", old),
+        ("COMMIT", 1, old),
     ];
-    for (at, (marker, tasks)) in cases.into_iter().enumerate() {
-        proxy.lose_reply_of(marker);
+    for (at, (marker, answered, tasks)) in cases.into_iter().enumerate() {
+        proxy.lose_reply_behind(answered, marker);
         let lost = store.insert(&tasks, Now::Store).await;
         assert_eq!(proxy.lost_replies(), at + 1, "{lost:?}");
         assert!(matches!(lost, Err(StoreError::Unavailable { .. })), "{lost:?}");
@@ -190,35 +191,41 @@ async fn what_was_claimed_is_answered_though_the_rest_of_the_claim_is_lost() {
     is_consistent(&site, &store).await;
 }
 
-/// Calls every method in turn; each has to say that the store is unavailable, by its deadline.
+/// Calls every method; each has to say that the store is unavailable, by its deadline.
 async fn nothing_answers(store: &PostgresStore, queue: &str) {
     let mut fresh = tasks(1);
     fresh[0].spec.queue = QueueName::new(queue).unwrap();
     let (filter, ids) = (TaskFilter::all(), [fresh[0].id]);
     let selection = Selection::Ids(ids.to_vec());
     let held = vec![Held { id: ids[0], token: ergon_core::Token::new(1) }];
-    let outcomes = [Outcome {
-        id: ids[0],
-        token: ergon_core::Token::new(1),
-        conclusion: Conclusion::Release,
-    }];
-    unavailable("insert", LIMIT, store.insert(&fresh, Now::Store)).await;
-    unavailable("insert many", LIMIT, store.insert(&pack(70), Now::Store)).await;
-    unavailable("insert unique", LIMIT, store.insert(&unique(tasks(1)), Now::Store)).await;
-    unavailable("claim", LIMIT, store.claim(&claim(1, 1, LONG))).await;
-    unavailable("finish", LIMIT, store.finish(&outcomes, Now::Store)).await;
-    unavailable("beat", LIMIT, store.beat(&Beat::new(server(1), held))).await;
-    unavailable("rescue", LIMIT, store.rescue_expired(&RescueRequest::default())).await;
-    unavailable("prune", LIMIT, store.prune(&PruneRequest::default())).await;
-    unavailable("tasks", LIMIT, store.tasks(&ids, Now::Store)).await;
-    unavailable("list", LIMIT, store.list(&filter, &Page::of(10), Now::Store)).await;
-    unavailable("count", LIMIT, store.count(&filter.clone().kind(kind()), Now::Store)).await;
-    unavailable("queues", LIMIT, store.queues(Now::Store)).await;
-    unavailable("apply", LIMIT, store.apply(&selection, &Command::Delete, Now::Store)).await;
-    let queue = QueueName::new(queue).unwrap();
-    unavailable("set_queue", LIMIT, store.set_queue(&queue, &QueueChange::resume())).await;
-    let wait = store.wait_for_finish(ids[0], millis(1_500));
-    unavailable("wait_for_finish", LIMIT, wait).await;
+    let outcomes =
+        [Outcome { id: ids[0], token: ergon_core::Token::new(1), conclusion: Conclusion::Release }];
+    let (uniques, many, counted) = (unique(tasks(1)), pack(70), filter.clone().kind(kind()));
+    let (request, beat, queue) =
+        (claim(1, 1, LONG), Beat::new(server(1), held), fresh[0].spec.queue.clone());
+    let (rescue, prune) = (RescueRequest::default(), PruneRequest::default());
+    let (page, resume) = (Page::of(10), QueueChange::resume());
+    tokio::join!(
+        unavailable("insert", LIMIT, store.insert(&fresh, Now::Store)),
+        unavailable("insert many", LIMIT, store.insert(&many, Now::Store)),
+        unavailable("insert unique", LIMIT, store.insert(&uniques, Now::Store)),
+        unavailable("claim", LIMIT, store.claim(&request)),
+        unavailable("finish", LIMIT, store.finish(&outcomes, Now::Store)),
+    );
+    tokio::join!(
+        unavailable("beat", LIMIT, store.beat(&beat)),
+        unavailable("rescue", LIMIT, store.rescue_expired(&rescue)),
+        unavailable("prune", LIMIT, store.prune(&prune)),
+        unavailable("tasks", LIMIT, store.tasks(&ids, Now::Store)),
+        unavailable("list", LIMIT, store.list(&filter, &page, Now::Store)),
+    );
+    tokio::join!(
+        unavailable("count", LIMIT, store.count(&counted, Now::Store)),
+        unavailable("queues", LIMIT, store.queues(Now::Store)),
+        unavailable("apply", LIMIT, store.apply(&selection, &Command::Delete, Now::Store)),
+        unavailable("set_queue", LIMIT, store.set_queue(&queue, &resume)),
+        unavailable("wait_for_finish", LIMIT, store.wait_for_finish(ids[0], millis(1_500))),
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -271,10 +278,10 @@ async fn calls_that_wait_for_one_another_keep_their_deadlines_too() {
     tokio::join!(join_all(finishing), join_all(inserting));
     proxy.flow(Flow::FREE);
     for claimed in &claims {
-        let verdicts = healed(|| async { store.finish(&completed(claimed), Now::Store).await }).await;
-        let is_good = |verdict: &Verdict| {
-            matches!(verdict, Verdict::Applied | Verdict::AlreadyApplied)
-        };
+        let verdicts =
+            healed(|| async { store.finish(&completed(claimed), Now::Store).await }).await;
+        let is_good =
+            |verdict: &Verdict| matches!(verdict, Verdict::Applied | Verdict::AlreadyApplied);
         assert!(verdicts.iter().all(is_good), "{verdicts:?}");
     }
     is_consistent(&site, &store).await;
@@ -345,9 +352,8 @@ async fn a_doorbell_that_hears_nothing_any_more_is_noticed() {
     let sessions = "SELECT count(*) FROM pg_stat_activity \
                     WHERE application_name = 'ergon doorbell' AND client_port IS NOT NULL";
     site.until(sessions, 1).await;
-    let pid = site.number(
-        "SELECT pid FROM pg_stat_activity WHERE application_name = 'ergon doorbell'",
-    );
+    let pid =
+        site.number("SELECT pid FROM pg_stat_activity WHERE application_name = 'ergon doorbell'");
     proxy.flow(Flow { doorbell_only: true, ..Flow::HELD });
     let began = Instant::now();
     let newer = format!(

@@ -168,9 +168,8 @@ async fn link(client: TcpStream, server: TcpStream, rules: Arc<Rules>) {
 /// Waits until a piece may pass; answers how long it takes.
 async fn gate(rules: &Rules, link: &Link, passes: impl Fn(&Flow) -> bool) -> Duration {
     let mut flow = rules.flow.clone();
-    let is_free = |flow: &Flow| {
-        (flow.doorbell_only && !link.is_doorbell.load(SeqCst)) || passes(flow)
-    };
+    let is_free =
+        |flow: &Flow| (flow.doorbell_only && !link.is_doorbell.load(SeqCst)) || passes(flow);
     match flow.wait_for(is_free).await {
         Ok(flow) if flow.doorbell_only && !link.is_doorbell.load(SeqCst) => Duration::ZERO,
         Ok(flow) => flow.delay,
@@ -264,7 +263,8 @@ impl Talk {
         let len = self.rest.get(head..head + 4)?;
         let len = u32::from_be_bytes(len.try_into().unwrap());
         let end = head + usize::try_from(len).unwrap();
-        let message: Vec<u8> = (self.rest.len() >= end).then(|| self.rest.drain(..end).collect())?;
+        let message: Vec<u8> =
+            (self.rest.len() >= end).then(|| self.rest.drain(..end).collect())?;
         if !self.has_begun {
             self.has_begun = true;
             self.is_doorbell = has(&message, Some("doorbell"));

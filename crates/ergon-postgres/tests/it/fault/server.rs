@@ -26,7 +26,8 @@ async fn a_server_without_a_connection_to_spare_is_unavailable_until_it_has_one(
         .set("superuser_reserved_connections", "0")
         .set("autovacuum", "off");
     let Some(site) = site(full).await else { return };
-    let options = options().listen(false).statement_timeout(Duration::from_secs(1));
+    let options =
+        options().listen(false).housekeeping(false).statement_timeout(Duration::from_secs(1));
     let store = site.store(options).await;
     store.insert(&tasks(1), Now::Store).await.unwrap();
     let mut others = Vec::new();
@@ -57,7 +58,8 @@ async fn a_server_that_became_read_only_is_unavailable_until_it_takes_writes() {
     store.insert(&tasks(4), Now::Store).await.unwrap();
     let claimed = store.claim(&claim(1, 2, LONG)).await.unwrap();
     site.serves_at_once(&store, 4).await;
-    let pids = "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE application_name = 'ergon'";
+    let pids =
+        "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE application_name = 'ergon'";
     let before = site.number(pids);
     for (setting, is_read_only) in [("on", true), ("off", false)] {
         let sql = format!("ALTER SYSTEM SET default_transaction_read_only = {setting}");

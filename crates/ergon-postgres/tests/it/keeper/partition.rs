@@ -57,8 +57,11 @@ fn are_whole(claimed: &[ClaimedTask]) {
     }
 }
 
-const RETRY: Conclusion =
-    Conclusion::Retry { delay: Duration::from_secs(3600), kind: ErrorKind::Error, error: String::new() };
+const RETRY: Conclusion = Conclusion::Retry {
+    delay: Duration::from_secs(3600),
+    kind: ErrorKind::Error,
+    error: String::new(),
+};
 
 #[tokio::test]
 async fn a_fresh_store_has_partitions_and_its_tasks_are_in_them() {

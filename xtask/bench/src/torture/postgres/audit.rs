@@ -68,7 +68,8 @@ fn check_starts(
 ) {
     // The last claim is the one whose outcome stands.
     let others = story.unanswered.iter().filter(|start| start.token != record.progress.token);
-    let (killed, alive): (Vec<&Start>, Vec<&Start>) = others.partition(|start| is_killed(start, deaths));
+    let (killed, alive): (Vec<&Start>, Vec<&Start>) =
+        others.partition(|start| is_killed(start, deaths));
     // Outcomes that were applied without anybody having been told, as those of a server.
     let retries = u32::from(record.progress.attempt.saturating_sub(1));
     let untold = usize::try_from(retries.saturating_sub(story.retries)).unwrap_or(usize::MAX);
@@ -115,9 +116,7 @@ async fn check_counts(store: &dyn Store, report: &mut Report) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use ergon_core::{
-        KindName, Progress, Timestamp, Token, TaskSpec,
-    };
+    use ergon_core::{KindName, Progress, TaskSpec, Timestamp, Token};
 
     use super::*;
     use crate::torture::ledger::{Ending, Entry, Noted, What};
@@ -130,8 +129,7 @@ mod tests {
             at: second * 1_000_000,
             entry: Entry { id, what },
         };
-        let ledgers =
-            (1..).zip(rounds.iter().map(|all| all.iter().map(noted).collect())).collect();
+        let ledgers = (1..).zip(rounds.iter().map(|all| all.iter().map(noted).collect())).collect();
         let (mut stories, mut report) = (Stories::default(), Report::default());
         stories.read_together(ledgers, &mut report);
         let now = Timestamp::UNIX_EPOCH;
@@ -153,10 +151,11 @@ mod tests {
         assert_eq!(findings(&[&[start(1, 1)], &[start(12, 2)]], 2, 1), 1, "long before its kill");
         assert_eq!(findings(&[&[], &[start(1, 1), start(2, 2)]], 2, 1), 2, "for no reason");
         let retried = end(2, 1, Ending::Retried);
-        assert_eq!(findings(&[&[], &[start(1, 1), retried, start(3, 2)]], 2, 2), 0, "retried");
+        let ran = (2, What::Ran(Token::new(1)));
+        assert_eq!(findings(&[&[], &[start(1, 1), ran, retried, start(3, 2)]], 2, 2), 0, "retried");
         assert_eq!(findings(&[&[start(1, 1)], &[start(3, 2)]], 2, 2), 0, "retried, nobody told");
         let late = (4, What::Late(Token::new(1)));
         assert_eq!(findings(&[&[start(1, 1), late], &[start(3, 2)]], 2, 1), 0, "too late");
-        assert_eq!(findings(&[&[], &[start(1, 3)]], 2, 1), 1, "after its end");
+        assert_eq!(findings(&[&[start(9, 3)]], 2, 1), 1, "after its end");
     }
 }

@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use ergon_core::{Client, ServerId, Store, store::{IntoStore as _, RescueRequest}};
+use ergon_core::{
+    Client, ServerId, Store,
+    store::{IntoStore as _, RescueRequest},
+};
 use ergon_postgres::PostgresStore;
 use ergon_server::ServerConfig;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -21,7 +24,7 @@ use crate::{
     torture::{
         child::{CONCURRENCY, drain, failed},
         direct::Worker,
-        enqueuer::{Enqueuer, Gate},
+        enqueuer::{Enqueuer, Gate, unless_transient},
         ledger::Ledger,
         serving,
     },
@@ -135,7 +138,8 @@ impl Child {
 /// Takes tasks back from processes that were killed, as a server does.
 async fn rescue(store: Arc<dyn Store>) -> Result<()> {
     loop {
-        if !store.rescue_expired(&RescueRequest::default()).await?.more {
+        let report = store.rescue_expired(&RescueRequest::default()).await.map_err(Into::into);
+        if unless_transient(report).await?.is_some_and(|report| !report.more) {
             tokio::time::sleep(RESCUE_EVERY).await;
         }
     }
