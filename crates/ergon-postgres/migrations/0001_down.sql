@@ -4,6 +4,6 @@ DROP VIEW ergon.partition;
 DROP TABLE ergon.leader, ergon.delta, ergon.count, ergon.uniq, ergon.task, ergon.settled, ergon.lease,
   ergon.ready, ergon.pack, ergon.lane, ergon.kind, ergon.queue, ergon.revived;
 DROP SEQUENCE ergon.token;
-DROP FUNCTION ergon.instant(bigint), ergon.insist(boolean), ergon.pack_bound(timestamptz),
+DROP FUNCTION ergon.instant(bigint), ergon.insist(boolean), ergon.is_free(int, boolean, uuid, int, int), ergon.pack_bound(timestamptz),
   ergon.pack_time(uuid), ergon.note_revived(), ergon.partition_missing(bigint), ergon.partition_ahead(bigint),
   ergon.partition_seal(text), ergon.partition_drop(text, bigint, bigint), ergon.delta_compact();

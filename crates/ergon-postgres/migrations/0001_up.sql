@@ -388,6 +388,24 @@ REVOKE EXECUTE ON FUNCTION ergon.note_revived(), ergon.partition_ahead(bigint), 
 -- Today and tomorrow.
 SELECT ergon.partition_ahead(86400000);
 
+-- Says whether no id of a run is taken, and sees to it that none is until the transaction ends: runs that
+-- share a row lock out whoever stores ids of the same bucket, single tasks only them. Its query has a
+-- snapshot of its own, taken after the lock was got; that of the statement around it would be older.
+CREATE FUNCTION ergon.is_free(bucket int, shares_row boolean, pack uuid, first int, last int)
+  RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+BEGIN
+  IF is_free.shares_row THEN
+    PERFORM pg_advisory_xact_lock(1701996398, is_free.bucket);
+  ELSE
+    PERFORM pg_advisory_xact_lock_shared(1701996398, is_free.bucket);
+  END IF;
+  RETURN coalesce((
+    SELECT p.first + p.n FROM ergon.pack p
+    WHERE p.pack = is_free.pack AND p.first <= is_free.last ORDER BY p.first DESC LIMIT 1), 0) <= is_free.first;
+END
+$$;
+
 -- Enqueues one task, for other languages, for triggers and for psql; committed with the transaction of
 -- whoever calls it. Answers the id of the task. Checks what a client would check; a role needs no other
 -- right than to execute it.

@@ -13,6 +13,15 @@ use crate::{
     value::{Instant, split},
 };
 
+/// Ids are locked by bucket while they are stored: few, since a server has room for few locks.
+const BUCKETS: u128 = 1_024;
+
+/// The bucket of a pack.
+fn bucket(pack: Uuid) -> i32 {
+    // The random bits above the offset.
+    i32::try_from((pack.as_u128() >> 12) % BUCKETS).unwrap_or_default()
+}
+
 /// Longest run: offsets have 12 bits.
 const RUN_MAX: i16 = 4095;
 
@@ -39,6 +48,8 @@ struct Ids {
     pack: Uuid,
     first: i16,
     last: i16,
+    /// Whether some of them share a row.
+    shares_row: bool,
 }
 
 /// All rows of one statement.
@@ -94,8 +105,16 @@ impl<'t> Rows<'t> {
             let Some(row) = from.first_mut() else { break };
             row.ready = row.n;
             match self.ids.last_mut().filter(|ids| ids.pack == row.pack && ids.last + 1 == row.first) {
-                Some(ids) => ids.last += row.n,
-                None => self.ids.push(Ids { pack: row.pack, first: row.first, last: row.last() }),
+                Some(ids) => {
+                    ids.last += row.n;
+                    ids.shares_row |= row.n > 1;
+                }
+                None => self.ids.push(Ids {
+                    pack: row.pack,
+                    first: row.first,
+                    last: row.last(),
+                    shares_row: row.n > 1,
+                }),
             }
             let n = i32::from(row.n);
             match self.deltas.iter_mut().find(|(queue, _)| *queue == row.lane.queue_id) {
@@ -110,6 +129,9 @@ impl<'t> Rows<'t> {
                 _ => head = at,
             }
         }
+        // A single task at the start of a pack can only be in a row with the same key.
+        self.ids.retain(|ids| ids.shares_row || ids.last > 0);
+        self.ids.sort_by_key(|ids| (bucket(ids.pack), ids.pack, ids.first));
     }
 
     /// The statement that stores them.
@@ -149,10 +171,12 @@ impl<'t> Rows<'t> {
             .with(column::<Option<Json<Vec<&str>>>>(rows, |row| tags(&row.task.spec)))
             .with(column(rows, |row| row.ready))
             .with(self.ids.iter().map(|ids| ids.pack).collect::<Vec<_>>())
-            .with(self.ids.iter().map(|ids| ids.first).collect::<Vec<_>>())
-            .with(self.ids.iter().map(|ids| ids.last).collect::<Vec<_>>())
+            .with(self.ids.iter().map(|ids| i32::from(ids.first)).collect::<Vec<_>>())
+            .with(self.ids.iter().map(|ids| i32::from(ids.last)).collect::<Vec<_>>())
             .with(self.deltas.iter().map(|delta| delta.0).collect::<Vec<_>>())
             .with(self.deltas.iter().map(|delta| delta.1).collect::<Vec<_>>())
+            .with(self.ids.iter().map(|ids| bucket(ids.pack)).collect::<Vec<_>>())
+            .with(self.ids.iter().map(|ids| ids.shares_row).collect::<Vec<_>>())
     }
 }
 
@@ -173,6 +197,7 @@ impl Row<'_> {
             .with(metadata(&self.task.spec))
             .with(tags(&self.task.spec))
             .with(self.lane.queue_id)
+            .with(bucket(self.pack))
     }
 
     const fn last(&self) -> i16 {

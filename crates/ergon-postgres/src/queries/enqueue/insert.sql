@@ -1,8 +1,9 @@
 -- Stores new tasks in one step, or nothing when one of their ids is taken.
 --
 -- One array element a row of `pack`; `ready_n` is the length of its row in `ready`, 0 when an earlier
--- one covers it. The last arrays: runs of ids, to be looked for among those that are stored, and how
--- many tasks each queue gets.
+-- one covers it. The last arrays: runs of ids, to be looked for among those that are stored, in the order
+-- of their buckets, so that locks are taken in one order; how many tasks each queue gets; the buckets, and
+-- whether tasks of a run share a row.
 --
 -- An instant that is not given is the clock's, read after the transaction has its number: of rows with
 -- `late = false`, none appears with an earlier `run_at` than the clock showed when the oldest
@@ -13,12 +14,9 @@ WITH z AS MATERIALIZED (
   SELECT pg_current_xact_id() AS xid, clock_timestamp() AS clock
 ), taken AS MATERIALIZED (
   SELECT 1
-  FROM unnest($17::uuid[], $18::int2[], $19::int2[]) AS g(pack, first, last)
-  CROSS JOIN LATERAL (
-    SELECT p.first, p.n FROM ergon.pack p
-    WHERE p.pack = g.pack AND p.first <= g.last ORDER BY p.first DESC LIMIT 1
-  ) e
-  WHERE e.first + e.n > g.first
+  FROM unnest($17::uuid[], $18::int4[], $19::int4[], $22::int4[], $23::boolean[])
+    AS g(pack, first, last, bucket, shares_row)
+  WHERE NOT ergon.is_free(g.bucket, g.shares_row, g.pack, g.first, g.last)
   LIMIT 1
 ), i AS MATERIALIZED (
   SELECT u.*, coalesce($1, z.clock) AS created_at,

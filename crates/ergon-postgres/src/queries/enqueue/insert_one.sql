@@ -2,7 +2,7 @@
 -- at half the cost.
 --
 -- $1 the instant, or null for the clock's, $2 pack, $3 offset, $4 lane, $5 kind, $6 when it is due, or null, $7 how many
--- microseconds after the insert then, $8 attempts, $9 payload, $10 options, $11 metadata, $12 tags, $13 queue.
+-- microseconds after the insert then, $8 attempts, $9 payload, $10 options, $11 metadata, $12 tags, $13 queue, $14 bucket of the id.
 --
 -- Index: pack (pack, first). Caller: enqueue.rs.
 WITH z AS MATERIALIZED (
@@ -17,10 +17,8 @@ WITH z AS MATERIALIZED (
       coalesce($6::timestamptz, coalesce($1, z.clock) + $7::int8 * interval '1 microsecond') AS run_at
     FROM z
   ) t
-  -- Of the rows before it in its pack, the one that begins last reaches farthest.
-  WHERE coalesce((
-    SELECT e.first + e.n FROM ergon.pack e
-    WHERE e.pack = $2 AND e.first <= $3::int2 ORDER BY e.first DESC LIMIT 1), 0) <= $3::int2
+  -- The first of a pack can only be in a row with the same key.
+  WHERE $3::int2 = 0 OR ergon.is_free($14::int4, false, $2::uuid, $3::int4, $3::int4)
   RETURNING run_at, late
 ), r AS (
   INSERT INTO ergon.ready (run_at, pack, lane, kind, attempt, first, n, base, late, own)
