@@ -96,7 +96,7 @@ impl Names {
             self.learn_lanes(database, sql, &missing).await?;
             missing.retain(|(queue, priority)| self.lane(queue, *priority).is_none());
         }
-        Err(StoreError::Conflict)
+        if missing.is_empty() { Ok(()) } else { Err(StoreError::Conflict) }
     }
 
     async fn learn_lanes(
@@ -146,7 +146,7 @@ impl Names {
             }
             missing.retain(|kind| self.kind(kind).is_none());
         }
-        Err(StoreError::Conflict)
+        if missing.is_empty() { Ok(()) } else { Err(StoreError::Conflict) }
     }
 
     /// Reads every name, as there are numbers that this process has not met.

@@ -56,7 +56,7 @@ impl Bound {
 const PLACE: &str = "-- place.sql\n";
 
 macro_rules! statements {
-    ($($(#[$doc:meta])* $name:ident: $file:literal,)+) => {
+    ($($(#[$doc:meta])* $name:ident: $text:expr,)+) => {
         /// The statements, by name.
         #[derive(Debug)]
         pub(crate) struct Statements {
@@ -70,52 +70,52 @@ macro_rules! statements {
                     let text = text.replace(PLACE, include_str!("queries/place.sql"));
                     Statement { text: schema.qualify(&text).into() }
                 };
-                Self { $($name: statement(include_str!($file)),)+ }
+                Self { $($name: statement($text),)+ }
             }
         }
     };
 }
 
 statements! {
-    insert: "queries/enqueue/insert.sql",
-    insert_one: "queries/enqueue/insert_one.sql",
-    holders: "queries/enqueue/holders.sql",
-    reserve: "queries/enqueue/reserve.sql",
-    claim: "queries/dispatch/claim.sql",
-    bound: "queries/dispatch/bound.sql",
-    settle: "queries/dispatch/settle.sql",
-    held: "queries/dispatch/held.sql",
-    renew: "queries/dispatch/renew.sql",
-    renew_locked: "queries/dispatch/renew_locked.sql",
-    split: "queries/dispatch/split.sql",
-    apart: "queries/dispatch/apart.sql",
-    cancels: "queries/dispatch/cancels.sql",
-    due: "queries/dispatch/due.sql",
-    found_by_token: "queries/dispatch/found_by_token.sql",
-    finished: "queries/inspect/finished.sql",
-    found_by_id: "queries/inspect/found_by_id.sql",
-    found_in_range: "queries/inspect/found_in_range.sql",
-    walk_up: "queries/inspect/walk_up.sql",
-    walk_down: "queries/inspect/walk_down.sql",
-    sparse_up: "queries/inspect/sparse_up.sql",
-    sparse_down: "queries/inspect/sparse_down.sql",
-    queues: "queries/inspect/queues.sql",
-    leases: "queries/control/leases.sql",
-    change: "queries/control/change.sql",
-    set_queue: "queries/control/set_queue.sql",
-    expired: "queries/maintain/expired.sql",
-    prune: "queries/maintain/prune.sql",
-    lead: "queries/maintain/lead.sql",
-    resign: "queries/maintain/resign.sql",
-    fold: "queries/maintain/fold.sql",
-    compact: "queries/maintain/compact.sql",
-    partition_ahead: "queries/maintain/partition_ahead.sql",
-    partition_ripe: "queries/maintain/partition_ripe.sql",
-    partition_seal: "queries/maintain/partition_seal.sql",
-    partition_drop: "queries/maintain/partition_drop.sql",
-    sweep: "queries/maintain/sweep.sql",
-    queues_known: "queries/name/queues_known.sql",
-    kinds_known: "queries/name/kinds_known.sql",
-    lanes_known: "queries/name/lanes_known.sql",
-    names: "queries/name/all.sql",
+    insert: include_str!("queries/enqueue/insert.sql"),
+    insert_one: include_str!("queries/enqueue/insert_one.sql"),
+    holders: include_str!("queries/enqueue/holders.sql"),
+    reserve: include_str!("queries/enqueue/reserve.sql"),
+    claim: include_str!("queries/dispatch/claim.sql"),
+    bound: include_str!("queries/dispatch/bound.sql"),
+    settle: include_str!("queries/dispatch/settle.sql"),
+    held: include_str!("queries/dispatch/held.sql"),
+    renew: include_str!("queries/dispatch/renew.sql"),
+    renew_locked: include_str!("queries/dispatch/renew_locked.sql"),
+    split: include_str!("queries/dispatch/split.sql"),
+    apart: include_str!("queries/dispatch/apart.sql"),
+    cancels: include_str!("queries/dispatch/cancels.sql"),
+    due: include_str!("queries/dispatch/due.sql"),
+    found_by_token: include_str!("queries/dispatch/found_by_token.sql"),
+    finished: include_str!("queries/inspect/finished.sql"),
+    found_by_id: include_str!("queries/inspect/found_by_id.sql"),
+    found_in_range: include_str!("queries/inspect/found_in_range.sql"),
+    walk_up: include_str!("queries/inspect/walk_up.sql"),
+    walk_down: include_str!("queries/inspect/walk_down.sql"),
+    sparse_up: include_str!("queries/inspect/sparse_up.sql"),
+    sparse_down: include_str!("queries/inspect/sparse_down.sql"),
+    queues: include_str!("queries/inspect/queues.sql"),
+    leases: include_str!("queries/control/leases.sql"),
+    change: include_str!("queries/control/change.sql"),
+    set_queue: include_str!("queries/control/set_queue.sql"),
+    expired: include_str!("queries/maintain/expired.sql"),
+    prune: include_str!("queries/maintain/prune.sql"),
+    lead: include_str!("queries/maintain/lead.sql"),
+    resign: include_str!("queries/maintain/resign.sql"),
+    fold: include_str!("queries/maintain/fold.sql"),
+    compact: include_str!("queries/maintain/compact.sql"),
+    partition_ahead: include_str!("queries/maintain/partition_ahead.sql"),
+    partition_ripe: include_str!("queries/maintain/partition_ripe.sql"),
+    partition_seal: include_str!("queries/maintain/partition_seal.sql"),
+    partition_drop: include_str!("queries/maintain/partition_drop.sql"),
+    sweep: include_str!("queries/maintain/sweep.sql"),
+    queues_known: include_str!("queries/name/queues_known.sql"),
+    kinds_known: include_str!("queries/name/kinds_known.sql"),
+    lanes_known: include_str!("queries/name/lanes_known.sql"),
+    names: include_str!("queries/name/all.sql"),
 }

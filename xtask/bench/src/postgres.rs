@@ -129,7 +129,9 @@ impl Plan {
             lives::lives,
         ];
         for group in groups {
-            group(self, &host)?.iter().for_each(&mut tell);
+            let measures = group(self, &host)
+                .with_context(|| format!("the log of the server ends with\n{}", host.log()))?;
+            measures.iter().for_each(&mut tell);
         }
         Ok(())
     }

@@ -19,7 +19,8 @@ use uuid::Uuid;
 
 use crate::support::{Sandbox, sandbox};
 
-const LEAD: &str = include_str!("../../src/queries/maintain/lead.sql");
+/// The statement by which stores try to lead.
+const LEAD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/queries/maintain/lead.sql");
 
 /// The first millisecond of the year 2024: ids from then on are old.
 const OLD_MILLIS: u64 = 1_704_067_200_000;
@@ -78,7 +79,8 @@ async fn finish(store: &PostgresStore, claimed: &[ClaimedTask], conclusion: Conc
 
 /// Asks for the lead; answers the term, 0 when another leads.
 async fn lead(sandbox: &Sandbox, pool: &PgPool, server: u128, micros: i64, term: i64) -> i64 {
-    let query = sqlx::query(sql(sandbox, LEAD)).bind(Uuid::from_u128(server));
+    let lead = std::fs::read_to_string(LEAD).unwrap();
+    let query = sqlx::query(sql(sandbox, &lead)).bind(Uuid::from_u128(server));
     query.bind(micros).bind(term).fetch_one(pool).await.unwrap().get("term")
 }
 

@@ -33,6 +33,11 @@ impl Host {
         Ok(Self { cluster, databases: AtomicU32::new(0) })
     }
 
+    /// The last lines of the server's log.
+    pub(super) fn log(&self) -> String {
+        self.cluster.log()
+    }
+
     /// Makes an empty database. Whatever was written before is on the medium then, so that no run
     /// pays for another.
     pub(super) fn database(&self) -> Result<Database<'_>> {
