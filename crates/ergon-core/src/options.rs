@@ -11,7 +11,7 @@ use crate::{
     record::{MAX_ATTEMPTS_DEFAULT, Metadata, NewTask, RunAt, TaskSpec},
     retry::RetryPolicy,
     time::whole_micros,
-    unique::Unique,
+    unique::{Unique, UniqueKey},
 };
 
 /// What can be chosen for a task; what is not chosen is left to the next in line.
@@ -169,11 +169,7 @@ impl TaskOptions {
                 tags.push(tag);
             }
         }
-        let unique = match self.unique.map(|unique| unique.key(&kind, &queue, &payload)) {
-            Some(Ok(key)) => Some(key),
-            Some(Err(reason)) => return Err(invalid("unique", &reason)),
-            None => None,
-        };
+        let unique = self.unique_key(&kind, &queue, &payload)?;
         let spec = TaskSpec {
             kind,
             queue,
@@ -193,6 +189,19 @@ impl TaskOptions {
             max_attempts: self.max_attempts.unwrap_or(MAX_ATTEMPTS_DEFAULT),
             run_at: self.run_at.unwrap_or_default(),
         })
+    }
+}
+
+impl TaskOptions {
+    /// The unique key of a task with this payload, if uniqueness is chosen.
+    pub(crate) fn unique_key(
+        &self,
+        kind: &KindName,
+        queue: &QueueName,
+        payload: &[u8],
+    ) -> Result<Option<UniqueKey>, EnqueueError> {
+        let key = self.unique.as_ref().map(|unique| unique.key(kind, queue, payload));
+        key.transpose().map_err(|reason| invalid("unique", &reason))
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::{Client, Enqueued, Handle};
@@ -17,7 +18,7 @@ use crate::{
     limits::{BATCH_BYTES_MAX, BATCH_MAX},
     name::KindName,
     options::{TaskOptions, forwarded_setters, with_task_options},
-    record::NewTask,
+    record::{NewTask, TaskSpec},
     retry::RetryPolicy,
     store::Inserted,
     time::Now,
@@ -222,6 +223,8 @@ impl<O> EnqueueMany<O> {
         let options = with_queue_options(&self.client, self.options.or(self.kind_options));
         let now = inner.clock.now();
         let mut pack = TaskId::MIN;
+        // All that the tasks have in common.
+        let mut like: Option<NewTask> = None;
         let mut tasks = Vec::with_capacity(self.payloads.len());
         for (index, payload) in self.payloads.into_iter().enumerate() {
             let offset = index % PACK_LEN_MAX;
@@ -230,8 +233,20 @@ impl<O> EnqueueMany<O> {
             }
             let id = pack.with_offset(u16::try_from(offset).unwrap_or_default());
             let payload = payload.map_err(|source| EnqueueError::Encode { source })?;
-            let task = options.clone().into_task(id, kind.clone(), payload)?;
+            let task = match &like {
+                Some(like) => {
+                    let TaskSpec { kind, queue, .. } = &like.spec;
+                    let unique = options.unique_key(kind, queue, &payload)?;
+                    let spec = TaskSpec { payload: payload.into(), unique, ..like.spec.clone() };
+                    NewTask { id, spec, ..*like }
+                }
+                None => options.clone().into_task(id, kind.clone(), payload)?,
+            };
             task.check(&inner.limits, now)?;
+            like.get_or_insert_with(|| NewTask {
+                spec: TaskSpec { payload: Bytes::new(), ..task.spec.clone() },
+                ..task
+            });
             tasks.push(task);
         }
         Ok(tasks)

@@ -29,6 +29,7 @@ fn settings() -> Settings {
         .set("session_preload_libraries", "auto_explain")
         .set("auto_explain.log_format", "json")
         .set("auto_explain.log_analyze", "on")
+        .set("auto_explain.log_nested_statements", "on")
         .set("auto_explain.log_timing", "off")
         .set("autovacuum", "off")
         .set("max_wal_size", "4GB")

@@ -105,8 +105,8 @@ async fn taken_over(
     is_consistent(site, one).await;
 }
 
-/// An insert is sent, answered by nobody, and sent again while the first is still on its way: all of
-/// them arrive at once.
+/// An insert is sent, answered by nobody, and sent again, as a whole and in parts, while the first is
+/// still on its way: all of them arrive at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn inserts_that_were_given_up_and_repeated_arrive_together_and_store_each_task_once() {
     let Some(site) = site(Settings::default()).await else { return };
@@ -119,8 +119,9 @@ async fn inserts_that_were_given_up_and_repeated_arrive_together_and_store_each_
         site.act(|cluster| cluster.pause()).unwrap();
         let whole = store.insert(&batch, Now::Store).await;
         let again = store.insert(&batch, Now::Store).await;
-        let once_more = store.insert(&batch, Now::Store).await;
-        assert!(whole.is_err() && again.is_err() && once_more.is_err());
+        let single = store.insert(&batch[2..3], Now::Store).await;
+        let part = store.insert(&batch[4..], Now::Store).await;
+        assert!(whole.is_err() && again.is_err() && single.is_err() && part.is_err());
         site.act(|cluster| cluster.resume()).unwrap();
         let inserted = healed(|| store.insert(&batch, Now::Store)).await;
         let is_known = |one: &Inserted| matches!(one, Inserted::AlreadyExists | Inserted::Created);
