@@ -154,7 +154,7 @@ impl TaskOptions {
         kind: KindName,
         payload: Vec<u8>,
     ) -> Result<NewTask, EnqueueError> {
-        let queue = match self.queue {
+        let queue = match &self.queue {
             Some(queue) => QueueName::new(queue).map_err(|error| invalid("queue", &error))?,
             None => QueueName::default(),
         };

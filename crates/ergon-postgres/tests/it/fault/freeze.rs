@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use ergon_cluster::Settings;
 use ergon_core::{
-    Now, Verdict,
+    ClaimedTask, NewTask, Now, Verdict,
     store::{
         Beat, Dispatch as _, Enqueue as _, Held, Inserted, Inspect as _, Maintain as _,
         RescueRequest,
     },
 };
+use ergon_postgres::PostgresStore;
 
 use super::{
     Site, claim, completed, healed, is_consistent,
@@ -72,16 +73,16 @@ async fn who_was_cut_off_longer_than_its_lease_is_told_that_it_is_stale() {
     taken_over(&site, &one, &other, &claimed).await;
 }
 
-async fn rescued(store: &ergon_postgres::PostgresStore) -> usize {
+async fn rescued(store: &PostgresStore) -> usize {
     store.rescue_expired(&RescueRequest::default()).await.unwrap().done
 }
 
 /// The other store rescues, runs and finishes the tasks; what the first one says then changes nothing.
 async fn taken_over(
     site: &Site,
-    one: &ergon_postgres::PostgresStore,
-    other: &ergon_postgres::PostgresStore,
-    claimed: &[ergon_core::ClaimedTask],
+    one: &PostgresStore,
+    other: &PostgresStore,
+    claimed: &[ClaimedTask],
 ) {
     healed(|| async { other.rescue_expired(&RescueRequest::default()).await }).await;
     let request = claim(2, 10, LEASE * 30);
@@ -137,10 +138,8 @@ async fn inserts_that_were_given_up_and_repeated_arrive_together_and_store_each_
     }
 }
 
-/// The same by two processes whose statements overlap in time: a trigger makes them slow.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_insert_and_its_repetition_that_meet_on_their_way_store_each_task_once() {
-    let Some(site) = site(Settings::default()).await else { return };
+/// Two processes whose inserts overlap in time: a trigger makes them slow.
+async fn slow_pair(site: &Site) -> (PostgresStore, PostgresStore) {
     let (one, other) = (site.store(options()).await, site.store(options()).await);
     for store in [&one, &other] {
         store.insert(&tasks(1), Now::Store).await.unwrap();
@@ -149,18 +148,46 @@ async fn an_insert_and_its_repetition_that_meet_on_their_way_store_each_task_onc
                 $$BEGIN PERFORM pg_sleep(0.2); RETURN NEW; END$$; \
                 CREATE TRIGGER slow BEFORE INSERT ON ergon.ready FOR EACH ROW EXECUTE FUNCTION slow()";
     site.act(|cluster| cluster.execute(slow)).unwrap();
-    let reader = one.clone();
+    (one, other)
+}
+
+/// Inserts two batches at once; each task that is new is created by one of them, and stored once.
+async fn meet(
+    site: &Site,
+    by: (&PostgresStore, &PostgresStore),
+    batches: [&[NewTask]; 2],
+    fresh: usize,
+) {
+    let before = site.number("SELECT sum(n) FROM ergon.pack");
+    let [first, second] = batches;
+    let (one, other) = tokio::join!(
+        healed(|| by.0.insert(first, Now::Store)),
+        healed(|| by.1.insert(second, Now::Store)),
+    );
+    let created = one.iter().chain(&other).filter(|one| **one == Inserted::Created).count();
+    let stored = site.number("SELECT sum(n) FROM ergon.pack") - before;
+    assert_eq!((created, stored), (fresh, i64::try_from(fresh).unwrap()), "{one:?} {other:?}");
+    is_consistent(site, by.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_insert_and_its_repetition_that_meet_on_their_way_store_each_task_once() {
+    let Some(site) = site(Settings::default()).await else { return };
+    let (one, other) = slow_pair(&site).await;
     let old = pack(6);
     one.insert(&old[..2], Now::Store).await.unwrap();
     for (batch, fresh) in [(tasks(1), 1), (tasks(5), 5), (pack(6), 6), (pack(100), 100), (old, 4)] {
-        let before = site.number("SELECT sum(n) FROM ergon.pack");
-        let (one, other) = tokio::join!(
-            healed(|| one.insert(&batch, Now::Store)),
-            healed(|| other.insert(&batch, Now::Store)),
-        );
-        let created = one.iter().chain(&other).filter(|one| **one == Inserted::Created).count();
-        let stored = site.number("SELECT sum(n) FROM ergon.pack") - before;
-        assert_eq!((created, stored), (fresh, i64::try_from(fresh).unwrap()), "{one:?} {other:?}");
-        is_consistent(&site, &reader).await;
+        meet(&site, (&one, &other), [&batch, &batch], fresh).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_that_share_a_task_and_meet_on_their_way_store_it_once() {
+    let Some(site) = site(Settings::default()).await else { return };
+    let (one, other) = slow_pair(&site).await;
+    for (first, second) in [(0..6, 2..3), (2..3, 0..6), (0..4, 2..6), (2..6, 0..4), (0..6, 0..2)] {
+        let batch = pack(6);
+        let all = std::cmp::max(first.end, second.end);
+        meet(&site, (&one, &other), [&batch[first], &batch[second]], all).await;
     }
 }
