@@ -87,11 +87,11 @@ CREATE TABLE ergon.ready (
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_vacuum_cost_delay = 0, autovacuum_vacuum_insert_threshold = -1);
 
--- One row a claim; its token is the fence of every task in it. Part 0 unless a beat renewed only some
--- of its tasks. Whoever takes tasks out of it counts `version` up.
+-- One row a claim; its token is the fence of every task in it. Part 0, and others for tasks that were set
+-- apart, or that a beat renewed without the rest. Whoever takes tasks out of it counts `version` up.
 CREATE TABLE ergon.lease (
   token bigint NOT NULL,
-  part int NOT NULL,
+  part bigint NOT NULL,
   version int NOT NULL,
   cancels int NOT NULL,         -- tasks in it that were asked to stop
   server uuid NOT NULL,

@@ -139,7 +139,7 @@ impl Shared {
         &self,
         runner: &mut Runner<'_>,
         change: &Change,
-    ) -> Result<BTreeMap<(i64, i32), Runs>, StoreError> {
+    ) -> Result<BTreeMap<(i64, i64), Runs>, StoreError> {
         let token = |entry: &Entry| match entry.found.place {
             Place::Lease { token, .. } => Some(token),
             Place::Ready { .. }

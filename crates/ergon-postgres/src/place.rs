@@ -49,7 +49,7 @@ pub(crate) enum Place {
     /// It waits, in this row.
     Ready { late: bool, first: i16, n: i16, base: i16 },
     /// It runs, in this lease.
-    Lease { token: i64, part: i32, version: i32, until: Timestamp },
+    Lease { token: i64, part: i64, version: i32, until: Timestamp },
     /// It runs in another lease than those that were searched, so that how it stands is not known but
     /// for its last outcome.
     OtherLease,

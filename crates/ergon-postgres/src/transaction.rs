@@ -20,6 +20,13 @@ use crate::{
     value::{column, split},
 };
 
+/// How often an outcome in a transaction is decided anew when something came first.
+const ATTEMPTS_MAX: u32 = 10;
+
+/// What an outcome that lost goes back to, within the transaction of the application.
+const SAVE: &str = "SAVEPOINT ergon_finish";
+const BACK: &str = "ROLLBACK TO SAVEPOINT ergon_finish";
+
 /// Enqueues in a transaction of the application.
 pub trait EnqueueInTransaction {
     /// What an enqueue answers.
@@ -179,9 +186,19 @@ impl Shared {
             });
             Ok(verdict.unwrap_or(Verdict::Stale))
         };
-        let mut runner = Runner::within(&self.database, connection);
-        let (_, verdict) = self.change_once(&mut runner, &find, &mut decide).await?;
-        Ok(verdict)
+        for attempt in 0..ATTEMPTS_MAX {
+            sqlx::raw_sql(SAVE).execute(&mut *connection).await.map_err(error::map)?;
+            let mut runner = Runner::within(&self.database, connection);
+            match self.change_once(&mut runner, &find, &mut decide).await {
+                // A beat, or a neighbour that was set apart, came first: nothing of it happened.
+                Err(StoreError::Conflict) => {
+                    sqlx::raw_sql(BACK).execute(&mut *connection).await.map_err(error::map)?;
+                }
+                changed => return changed.map(|(_, verdict)| verdict),
+            }
+            self.step_back(attempt).await;
+        }
+        Err(StoreError::Conflict)
     }
 
     /// Gives a task a lease of its own, so that the transaction does not lock those that were claimed

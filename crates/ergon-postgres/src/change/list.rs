@@ -40,7 +40,7 @@ struct Range {
 #[derive(Clone, Debug, Serialize)]
 struct Lease {
     token: i64,
-    part: i32,
+    part: i64,
     version: i32,
     until: Option<i64>,
     cancels: i32,
@@ -159,12 +159,12 @@ impl Lists {
     pub(super) fn of(
         change: &Change,
         names: &Names,
-        leases: BTreeMap<(i64, i32), Runs>,
+        leases: BTreeMap<(i64, i64), Runs>,
     ) -> Result<Self, StoreError> {
         let mut lists = Self::default();
         let mut ready = BTreeMap::<Ready, Vec<i16>>::new();
         let mut settled = BTreeMap::<Range, Vec<i16>>::new();
-        let mut cuts = BTreeMap::<(i64, i32), LeaseChange>::new();
+        let mut cuts = BTreeMap::<(i64, i64), LeaseChange>::new();
         for entry in change.changed() {
             let (pack, off) = split(entry.found.id);
             match entry.found.place {
@@ -270,7 +270,7 @@ impl Lists {
         }
     }
 
-    fn cut_leases(&mut self, cuts: BTreeMap<(i64, i32), LeaseChange>) {
+    fn cut_leases(&mut self, cuts: BTreeMap<(i64, i64), LeaseChange>) {
         for ((token, part), cut) in cuts {
             let LeaseChange { version, until, cancels, runs, is_cut } = cut;
             let (packs, firsts, ns) = runs.columns();

@@ -21,7 +21,7 @@ const ATTEMPTS_MAX: u32 = 20;
 /// A lease as it was read, and what a beat names of it.
 struct Lease {
     token: i64,
-    part: i32,
+    part: i64,
     version: i32,
     cancels: i32,
     /// Those of its tasks that the beat does not name.
@@ -109,7 +109,7 @@ impl Shared {
             .with(leases.iter().map(|lease| lease.version).collect::<Vec<_>>())
             .with(given(now))
             .with(micros);
-        let mut renewed = BTreeSet::<(i64, i32)>::new();
+        let mut renewed = BTreeSet::<(i64, i64)>::new();
         for row in self.database.rows(|| query.query()).await? {
             renewed.insert((column(&row, "token")?, column(&row, "part")?));
         }

@@ -156,6 +156,43 @@ async fn a_task_is_done_with_what_its_transaction_writes_or_not_at_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn neighbours_of_one_claim_finish_at_once_in_every_way() {
+    let Some((sandbox, store, client, _pool)) = scene().await else { return };
+    let pool = sandbox.pool(8).await;
+    for _ in 0..5 {
+        client.enqueue_many((0..20).map(Number)).await.unwrap();
+        for _ in 0..10 {
+            client.enqueue_json("k", 1).await.unwrap();
+        }
+        let held = claim(&store, 30).await;
+        assert_eq!(held.len(), 30);
+        let beating = async {
+            for _ in 0..10 {
+                store.beat(&Beat::new(SERVER, held.clone())).await.unwrap();
+            }
+        };
+        let one = async |at: usize, held: Held| {
+            if at % 2 == 0 {
+                let mut transaction = pool.begin().await.unwrap();
+                let finishing = store.finish_in_transaction(&mut transaction, held, &at);
+                let verdict = finishing.await.unwrap();
+                transaction.commit().await.unwrap();
+                return verdict;
+            }
+            let conclusion = ergon_core::Conclusion::Complete { result: None };
+            let outcome = ergon_core::Outcome { id: held.id, token: held.token, conclusion };
+            store.finish(&[outcome], Now::Store).await.unwrap()[0]
+        };
+        let all = held.iter().enumerate().map(|(at, &held)| one(at, held));
+        let (verdicts, ()) = tokio::join!(futures_util::future::join_all(all), beating);
+        assert_eq!(verdicts, vec![Verdict::Applied; 30]);
+        assert_eq!(store.rescue_expired(&RescueRequest::default()).await.unwrap().done, 0);
+        let counts = store.queues(Now::Store).await.unwrap()[0].counts;
+        assert_eq!(counts.get(State::Completed), counts.total());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stale_claim_finishes_nothing_in_a_transaction() {
     let Some((_sandbox, store, client, pool)) = scene().await else { return };
     client.enqueue_json("k", 1).await.unwrap();

@@ -23,7 +23,7 @@ use crate::{process::Process, worker::Charge};
 const WORKERS: usize = 3;
 
 /// Longest time for all of it.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Parser)]
 struct Args {
@@ -58,7 +58,7 @@ async fn main() -> anyhow::Result<()> {
     match args.role {
         Role::Main => {
             let run = run(&args, database.url());
-            tokio::time::timeout(PATIENCE, run).await.context("finish within five minutes")?
+            tokio::time::timeout(PATIENCE, run).await.context("finish within two minutes")?
         }
         Role::Enqueue => enqueue(&args, database.url()).await,
         Role::Work => worker::run(database.url()).await,

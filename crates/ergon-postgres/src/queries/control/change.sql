@@ -32,14 +32,14 @@ WITH z AS MATERIALIZED (
   WHERE (SELECT count(*) FROM ready_out) >= 0
 ), lease_out AS (
   DELETE FROM ergon.lease l
-  USING jsonb_to_recordset($3) AS u(token int8, part int, version int, until int8)
+  USING jsonb_to_recordset($3) AS u(token int8, part int8, version int, until int8)
   WHERE l.token = u.token AND l.part = u.part AND l.version = u.version
     AND (u.until IS NULL OR l.until = ergon.instant(u.until))
   RETURNING 1
 ), lease_cut AS (
   UPDATE ergon.lease l SET version = l.version + 1, cancels = l.cancels + u.cancels,
     packs = coalesce(u.packs, l.packs), firsts = coalesce(u.firsts, l.firsts), ns = coalesce(u.ns, l.ns)
-  FROM jsonb_to_recordset($4) AS u(token int8, part int, version int, until int8, cancels int,
+  FROM jsonb_to_recordset($4) AS u(token int8, part int8, version int, until int8, cancels int,
     packs uuid[], firsts int2[], ns int2[])
   WHERE l.token = u.token AND l.part = u.part AND l.version = u.version
     AND (u.until IS NULL OR l.until = ergon.instant(u.until))

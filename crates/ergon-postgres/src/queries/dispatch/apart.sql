@@ -1,14 +1,21 @@
 -- Gives one task of a lease a part of its own: $1 token, $2 pack, $3 offset. Does nothing when it has one, or
 -- is not in the lease.
 --
+-- The row is locked before its arrays are unfolded: a statement that waits for a lock goes on with the row
+-- as it has become, but with what it had made of the row as it was. The number of the part is drawn, since
+-- the parts of those who came first cannot be seen yet.
+--
 -- Index: lease (token, part). Caller: transaction.rs.
-WITH old AS (
+WITH locked AS MATERIALIZED (
+  SELECT l.token, l.part, l.packs, l.firsts, l.ns
+  FROM ergon.lease l
+  WHERE l.token = $1 AND $2::uuid = ANY (l.packs) AND (cardinality(l.packs) > 1 OR l.ns[1] > 1)
+  FOR UPDATE
+), old AS MATERIALIZED (
   SELECT l.token, l.part, x.first, x.n, x.place
-  FROM ergon.lease l CROSS JOIN LATERAL unnest(l.packs, l.firsts, l.ns) WITH ORDINALITY
+  FROM locked l CROSS JOIN LATERAL unnest(l.packs, l.firsts, l.ns) WITH ORDINALITY
     AS x(pack, first, n, place)
-  WHERE l.token = $1 AND x.pack = $2 AND x.first <= $3::int2 AND x.first + x.n > $3::int2
-    AND (cardinality(l.packs) > 1 OR x.n > 1)
-  FOR UPDATE OF l
+  WHERE x.pack = $2 AND x.first <= $3::int2 AND x.first + x.n > $3::int2
 ), cut AS (
   UPDATE ergon.lease l SET version = l.version + 1,
     cancels = l.cancels - s.cancels,
@@ -28,7 +35,7 @@ WITH old AS (
   RETURNING l.token, l.server, l.started_at, l.until, s.cancels
 ), new AS (
   INSERT INTO ergon.lease (token, part, version, cancels, server, started_at, until, packs, firsts, ns)
-  SELECT cut.token, (SELECT max(l.part) + 1 FROM ergon.lease l WHERE l.token = $1), 0, cut.cancels, cut.server,
+  SELECT cut.token, nextval('ergon.token'), 0, cut.cancels, cut.server,
     cut.started_at, cut.until, ARRAY[$2::uuid], ARRAY[$3::int2], ARRAY[1::int2]
   FROM cut
   RETURNING 1

@@ -7,7 +7,7 @@
 -- Index: lease (token, part). Caller: dispatch/beat.rs.
 WITH free AS MATERIALIZED (
   SELECT l.token, l.part
-  FROM unnest($1::int8[], $2::int4[], $3::int4[]) AS u(token, part, version)
+  FROM unnest($1::int8[], $2::int8[], $3::int4[]) AS u(token, part, version)
   JOIN ergon.lease l ON l.token = u.token AND l.part = u.part AND l.version = u.version
   FOR UPDATE OF l SKIP LOCKED
 )

@@ -10,11 +10,10 @@ WITH old AS (
   RETURNING l.*
 ), new AS (
   INSERT INTO ergon.lease (token, part, version, cancels, server, started_at, until, packs, firsts, ns)
-  SELECT old.token, (SELECT max(l.part) + 1 FROM ergon.lease l WHERE l.token = $1), 0, $10::int4, old.server,
+  SELECT old.token, nextval('ergon.token'), 0, $10::int4, old.server,
     old.started_at, coalesce($11, clock_timestamp()) + $12::int8 * interval '1 microsecond',
     $7::uuid[], $8::int2[], $9::int2[]
   FROM old
-  ON CONFLICT DO NOTHING
   RETURNING 1
 )
 SELECT count(*) AS split FROM new
