@@ -126,7 +126,8 @@ impl Shared {
         if change.changed().next().is_none() {
             return Ok(());
         }
-        let lanes = change.changed().map(|entry| (&entry.found.lane.queue, entry.progress.priority));
+        let lanes =
+            change.changed().map(|entry| (&entry.found.lane.queue, entry.progress.priority));
         self.names.ensure_lanes(&self.database, &self.sql, lanes).await?;
         let leases = self.leases_of(runner, change).await?;
         let lists = Lists::of(change, &self.names, leases)?;

@@ -103,7 +103,9 @@ impl Shared {
             let Some(Outcome { id, token, conclusion }) = outcomes.get(at) else { continue };
             let Conclusion::Complete { result } = conclusion else { continue };
             // Of two outcomes of one claim the first counts: only the careful way knows which that is.
-            let is_same = |&other: &usize| order.get(other).is_some_and(|&at| name(at) == Some((*token, *id)));
+            let is_same = |&other: &usize| {
+                order.get(other).is_some_and(|&at| name(at) == Some((*token, *id)))
+            };
             if [place.wrapping_sub(1), place + 1].iter().any(is_same) {
                 continue;
             }

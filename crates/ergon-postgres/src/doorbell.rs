@@ -24,8 +24,10 @@ mod outgoing;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::line::RING;
-pub(crate) use self::bell::{Bell, Look, Rings, Watch};
+pub(crate) use self::{
+    bell::{Bell, Look, Rings, Watch},
+    line::RING,
+};
 
 /// Shortest time between two notifications of one process: rings within it are sent as one. As
 /// `NOTIFY` takes a lock that all databases of a server share, there must not be many. Chosen

@@ -21,7 +21,6 @@ use crate::{
     value::column,
 };
 
-
 /// Calls with at least so many tasks are a statement of their own: grouping would gain nothing.
 const GROUPED_BELOW: usize = 64;
 
@@ -62,7 +61,8 @@ impl Shared {
 
     /// Rings for the queues of tasks that were created.
     fn ring_for(&self, tasks: &[NewTask], inserted: &[Inserted]) {
-        let created = tasks.iter().zip(inserted).filter(|(_, answer)| **answer == Inserted::Created);
+        let created =
+            tasks.iter().zip(inserted).filter(|(_, answer)| **answer == Inserted::Created);
         let (mut due, mut later) = (Vec::new(), Vec::new());
         for (task, _) in created {
             let queues = if task.run_at == RunAt::Now { &mut due } else { &mut later };

@@ -51,7 +51,8 @@ impl Inspect for PostgresStore {
         let queues = shared.queues(now).await?;
         let wanted =
             |queue: &&QueueInfo| filter.queues.is_empty() || filter.queues.contains(&queue.name);
-        let counts = queues.iter().filter(wanted).map(|queue| queue.counts.sum(filter.wanted_states()));
+        let counts =
+            queues.iter().filter(wanted).map(|queue| queue.counts.sum(filter.wanted_states()));
         Ok(Count { value: counts.sum(), is_exact: true })
     }
 
@@ -106,5 +107,9 @@ fn queue_info(row: &PgRow) -> Result<QueueInfo, StoreError> {
     counts.add(State::Completed, number("completed")?);
     counts.add(State::Failed, number("failed")?);
     counts.add(State::Cancelled, number("cancelled")?);
-    Ok(QueueInfo { name: queue_name(column(row, "name")?)?, is_paused: column(row, "paused")?, counts })
+    Ok(QueueInfo {
+        name: queue_name(column(row, "name")?)?,
+        is_paused: column(row, "paused")?,
+        counts,
+    })
 }

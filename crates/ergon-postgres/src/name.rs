@@ -8,13 +8,7 @@ use std::{
 use ergon_core::{KindName, QueueName, StoreError};
 use sqlx::Row as _;
 
-use crate::{
-    database::Database,
-    error::corrupt,
-    runner::Runner,
-    sql::Statements,
-    value::column,
-};
+use crate::{database::Database, error::corrupt, runner::Runner, sql::Statements, value::column};
 
 /// How often a name is looked for: a statement that finds it taken just now does not see it, and the
 /// next one does.
@@ -112,7 +106,8 @@ impl Names {
         for row in database.rows(|| query.query()).await? {
             ids.insert(queue_name(column(&row, "name")?)?, column::<i32>(&row, "id")?);
         }
-        let lanes = missing.iter().filter_map(|(queue, priority)| Some((*ids.get(queue)?, *priority)));
+        let lanes =
+            missing.iter().filter_map(|(queue, priority)| Some((*ids.get(queue)?, *priority)));
         let (queue_ids, priorities): (Vec<i32>, Vec<i16>) = lanes.unzip();
         let query = sql.lanes_known.with(queue_ids).with(priorities);
         let rows = database.rows(|| query.query()).await?;

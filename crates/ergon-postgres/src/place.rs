@@ -2,10 +2,8 @@
 
 use bytes::Bytes;
 use ergon_core::{
-    AttemptError, ErrorKind, Metadata, Outcome, Phase, Progress, StoreError, TaskId,
-    TaskRecord, Token, UniqueKey,
-    outcome::ConclusionKind,
-    progress::Settled,
+    AttemptError, ErrorKind, Metadata, Outcome, Phase, Progress, StoreError, TaskId, TaskRecord,
+    Token, UniqueKey, outcome::ConclusionKind, progress::Settled,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -138,7 +136,8 @@ pub(crate) fn by_token(sql: &Statements, outcomes: &[Outcome]) -> Bound {
     let ids = outcomes.iter().map(|outcome| split(outcome.id));
     let (packs, offsets): (Vec<Uuid>, Vec<i16>) = ids.unzip();
     // A token beyond the range of the sequence was never given.
-    let tokens: Vec<i64> = outcomes.iter().filter_map(|o| i64::try_from(o.token.get()).ok()).collect();
+    let tokens: Vec<i64> =
+        outcomes.iter().filter_map(|o| i64::try_from(o.token.get()).ok()).collect();
     sql.found_by_token.with(false).with(packs).with(offsets).with(tokens)
 }
 
@@ -150,7 +149,8 @@ pub(crate) async fn read(
     rows: &[PgRow],
 ) -> Result<Vec<Found>, StoreError> {
     let is_known = |row: &PgRow| -> Result<bool, StoreError> {
-        let lane = column::<Option<i32>>(row, "t_lane")?.map_or_else(|| column(row, "p_lane"), Ok)?;
+        let lane =
+            column::<Option<i32>>(row, "t_lane")?.map_or_else(|| column(row, "p_lane"), Ok)?;
         let kind = column(row, "kind")?;
         Ok(names.lane_by_id(lane).is_some() && names.kind_by_id(kind).is_some())
     };
@@ -214,7 +214,8 @@ fn stand(row: &PgRow, lane: &Lane, max_attempts: u16) -> Result<(Place, Progress
         return Ok((Place::Lease { token, part, version, until }, progress));
     }
     if let Some(first) = column::<Option<i16>>(row, "r_first")? {
-        let late = column::<Option<bool>>(row, "t_late")?.map_or_else(|| column(row, "p_late"), Ok)?;
+        let late =
+            column::<Option<bool>>(row, "t_late")?.map_or_else(|| column(row, "p_late"), Ok)?;
         let (n, base) = (column(row, "r_n")?, column(row, "r_base")?);
         return Ok((Place::Ready { late, first, n, base }, progress));
     }

@@ -128,7 +128,8 @@ impl Shared {
 
     /// Waits a little, at random and longer each time, before something that lost is tried again.
     pub(crate) async fn step_back(&self, attempt: u32) {
-        let ceiling = STEP_BACK_FIRST.saturating_mul(2_u32.saturating_pow(std::cmp::min(attempt, 10)));
+        let ceiling =
+            STEP_BACK_FIRST.saturating_mul(2_u32.saturating_pow(std::cmp::min(attempt, 10)));
         let ceiling = std::cmp::min(ceiling, STEP_BACK_LONGEST);
         tokio::time::sleep(rng::duration_up_to(&SystemRng, ceiling)).await;
     }

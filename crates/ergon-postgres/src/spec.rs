@@ -202,7 +202,8 @@ mod tests {
         check(|spec| spec.retry = RetryPolicy::Fixed(second));
         check(|spec| spec.retry = RetryPolicy::List(vec![second, Duration::ZERO]));
         check(|spec| {
-            spec.retry = RetryPolicy::Exponential { base: second, cap: second * 9, jitter: Jitter::None };
+            spec.retry =
+                RetryPolicy::Exponential { base: second, cap: second * 9, jitter: Jitter::None };
         });
         check(|spec| spec.tags = vec![Tag::new("b").unwrap(), Tag::new("a").unwrap()]);
         check(|spec| {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use sqlx::{
-    Arguments as _, AssertSqlSafe, Encode, Postgres, Type, error::BoxDynError, postgres::PgArguments,
-    __query_with_result as query_with_result,
+    __query_with_result as query_with_result, Arguments as _, AssertSqlSafe, Encode, Postgres,
+    Type, error::BoxDynError, postgres::PgArguments,
 };
 
 use crate::{database, schema::Schema};

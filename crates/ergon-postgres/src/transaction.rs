@@ -1,9 +1,9 @@
 //! Enqueues and outcomes in a transaction of the application, on the database that both share.
 
 use ergon_core::{
-    Conclusion, EnqueueError, NewTask, Now, Outcome, QueueName, StoreError, Verdict,
+    Clock as _, Conclusion, EnqueueError, NewTask, Now, Outcome, QueueName, StoreError,
+    SystemClock, Verdict,
     client::{Enqueue, EnqueueMany, Enqueued},
-    Clock as _, SystemClock,
     store::{Held, Inserted, check_insert},
     transition,
 };
@@ -11,8 +11,9 @@ use serde::Serialize;
 use sqlx::PgConnection;
 
 use crate::{
-    PostgresStore, doorbell,
+    PostgresStore,
     dispatch::resolve,
+    doorbell,
     enqueue::insert_within,
     error, place,
     runner::Runner,

@@ -75,7 +75,9 @@ pub(crate) fn task_id(pack: Uuid, offset: i16) -> Result<TaskId, StoreError> {
 }
 
 /// A number that was stored as it is, in a type that is as wide or wider.
-pub(crate) fn small<T: TryFrom<N>, N: Copy + std::fmt::Display>(number: N) -> Result<T, StoreError> {
+pub(crate) fn small<T: TryFrom<N>, N: Copy + std::fmt::Display>(
+    number: N,
+) -> Result<T, StoreError> {
     T::try_from(number).map_err(|_out_of_range| corrupt(format!("number {number} is out of range")))
 }
 

@@ -225,11 +225,13 @@ impl Lists {
         let instants = [progress.started_at, progress.finished_at, progress.expires_at];
         let [started_at, finished_at, expires_at] = instants.map(|instant| instant.map(micros));
         if entry.is_plain() {
-            let row = Settled { pack, off, token, started_at, finished_at, expires_at, lane, result };
+            let row =
+                Settled { pack, off, token, started_at, finished_at, expires_at, lane, result };
             self.settled_new.push(row);
             return Ok(());
         }
-        let settled_token = progress.settled.map(|settled| small(settled.token.get())).transpose()?;
+        let settled_token =
+            progress.settled.map(|settled| small(settled.token.get())).transpose()?;
         let errors = progress.errors.iter().map(StoredError::of).collect();
         self.task.push(Task {
             pack,
@@ -274,16 +276,8 @@ impl Lists {
         for ((token, part), cut) in cuts {
             let LeaseChange { version, until, cancels, runs, is_cut } = cut;
             let (packs, firsts, ns) = runs.columns();
-            let mut lease = Lease {
-                token,
-                part,
-                version,
-                until,
-                cancels,
-                packs: None,
-                firsts: None,
-                ns: None,
-            };
+            let mut lease =
+                Lease { token, part, version, until, cancels, packs: None, firsts: None, ns: None };
             if runs.is_empty() {
                 self.lease_out.push(lease);
                 continue;

@@ -119,7 +119,8 @@ impl Shared {
 
     /// Gives the named tasks of a lease a part of their own, and renews it.
     async fn split(&self, lease: &Lease, now: Now, micros: i64) -> Result<bool, StoreError> {
-        let asked = if lease.cancels > 0 { self.asked_to_stop(&lease.named).await?.len() } else { 0 };
+        let asked =
+            if lease.cancels > 0 { self.asked_to_stop(&lease.named).await?.len() } else { 0 };
         let mut named = Runs::default();
         lease.named.iter().for_each(|&id| named.insert(id, 1));
         let (old, new) = (lease.others.columns(), named.columns());

@@ -60,11 +60,15 @@ struct Given {
 }
 
 impl Shared {
-    pub(super) async fn claim(self: &Arc<Self>, request: &ClaimRequest) -> Result<Vec<ClaimedTask>, StoreError> {
+    pub(super) async fn claim(
+        self: &Arc<Self>,
+        request: &ClaimRequest,
+    ) -> Result<Vec<ClaimedTask>, StoreError> {
         let (database, deadline) = (&self.database, self.database.deadline());
         let knowing = self.names.ensure_kinds(database, &self.sql, request.kinds.iter());
         database.until(deadline, Box::pin(knowing)).await?;
-        let kinds: Vec<i32> = request.kinds.iter().filter_map(|kind| self.names.kind(kind)).collect();
+        let kinds: Vec<i32> =
+            request.kinds.iter().filter_map(|kind| self.names.kind(kind)).collect();
         let mut claimed = Vec::new();
         for pass in passes(&request.queues) {
             let mut slots: Vec<usize> = pass.iter().map(|queue| queue.slots).collect();
@@ -136,7 +140,8 @@ impl Shared {
         let rows = self.database.rows(|| query.query()).await?;
         let tasks = self.claimed(&rows).await?;
         let found = rows.first().map(|row| place::<i64>(row, FOUND)).transpose()?.unwrap_or(0);
-        let was_cut = usize::try_from(found).unwrap_or(0) >= rows_max && tasks.len() < std::cmp::min(wanted, room);
+        let was_cut = usize::try_from(found).unwrap_or(0) >= rows_max
+            && tasks.len() < std::cmp::min(wanted, room);
         Ok(Given { tasks, was_cut })
     }
 
@@ -254,7 +259,8 @@ impl Claimed {
         let payload = Bytes::copy_from_slice(place(row, PAYLOAD)?);
         let at: i32 = place(row, PAYLOAD_AT)?;
         let ends: Option<Vec<i32>> = place(row, ENDS)?;
-        for (index, payload) in payloads(&payload, at, ends.as_deref(), n)?.into_iter().enumerate() {
+        for (index, payload) in payloads(&payload, at, ends.as_deref(), n)?.into_iter().enumerate()
+        {
             let offset = first.offset() + small::<u16, usize>(index)?;
             let mut task = task.clone();
             task.id = first.with_offset(offset);

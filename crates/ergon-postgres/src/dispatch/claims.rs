@@ -165,7 +165,15 @@ impl Settling {
             None => {
                 let results = result.map(|_| Vec::new());
                 let ends_at = ends_at.filter(|_| result.is_some());
-                self.done.push(Done { token: number, pack, first: off, n: 1, run, results, ends_at });
+                self.done.push(Done {
+                    token: number,
+                    pack,
+                    first: off,
+                    n: 1,
+                    run,
+                    results,
+                    ends_at,
+                });
                 let Some(done) = self.done.last_mut() else { return false };
                 done
             }

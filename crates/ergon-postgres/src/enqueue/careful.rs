@@ -5,10 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use ergon_core::{
-    NewTask, Now, StoreError, TaskId, UniqueScope,
-    store::Inserted,
-};
+use ergon_core::{NewTask, Now, StoreError, TaskId, UniqueScope, store::Inserted};
 use serde::Serialize;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -171,7 +168,8 @@ async fn holders(
     let mut holders = HashMap::new();
     for row in runner.rows(&query).await? {
         let hash: &[u8] = column(&row, "hash")?;
-        let hash = hash.try_into().map_err(|_too_short| error::corrupt("the hash of a unique key"))?;
+        let hash =
+            hash.try_into().map_err(|_too_short| error::corrupt("the hash of a unique key"))?;
         let id = task_id(column(&row, "pack")?, column(&row, "off")?)?;
         holders.insert(hash, Holder { id, is_over: column(&row, "is_over")? });
     }

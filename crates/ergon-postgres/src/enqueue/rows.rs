@@ -13,8 +13,9 @@ use crate::{
     value::{Instant, split},
 };
 
-/// Ids are locked by bucket while they are stored: few, since a server has room for few locks.
-const BUCKETS: u128 = 1_024;
+/// Ids are locked by bucket while they are stored: so many that strangers hardly ever meet in one, also
+/// when a transaction of the application is long.
+const BUCKETS: u128 = 1 << 16;
 
 /// The bucket of a pack.
 fn bucket(pack: Uuid) -> i32 {
@@ -104,7 +105,11 @@ impl<'t> Rows<'t> {
             let (before, from) = self.rows.split_at_mut(at);
             let Some(row) = from.first_mut() else { break };
             row.ready = row.n;
-            match self.ids.last_mut().filter(|ids| ids.pack == row.pack && ids.last + 1 == row.first) {
+            match self
+                .ids
+                .last_mut()
+                .filter(|ids| ids.pack == row.pack && ids.last + 1 == row.first)
+            {
                 Some(ids) => {
                     ids.last += row.n;
                     ids.shares_row |= row.n > 1;

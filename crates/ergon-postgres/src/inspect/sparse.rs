@@ -1,7 +1,8 @@
 //! Reads tasks in states that are rare beside the completed ones, from the places where they are.
 
 use ergon_core::{
-    Now, Order, Page, State, StateSet, StoreError, TaskFilter, TaskId, TaskPage, filter::PageBuilder,
+    Now, Order, Page, State, StateSet, StoreError, TaskFilter, TaskId, TaskPage,
+    filter::PageBuilder,
 };
 
 use crate::{
@@ -24,7 +25,11 @@ const WAITING: StateSet = StateSet::of(&[State::Scheduled, State::Pending, State
 impl Shared {
     /// Whether the tasks that a filter wants are read faster from where they are than by walking over
     /// all tasks.
-    pub(super) async fn is_sparse(&self, filter: &TaskFilter, now: Now) -> Result<bool, StoreError> {
+    pub(super) async fn is_sparse(
+        &self,
+        filter: &TaskFilter,
+        now: Now,
+    ) -> Result<bool, StoreError> {
         let states = filter.wanted_states();
         if states.contains(State::Completed) {
             return Ok(false);

@@ -5,7 +5,10 @@ use std::time::Duration;
 use ergon_core::{
     Client, KindName, Manager, Now, QueueName, ServerId, State, Task, TaskId, Unique, Verdict,
     client::Enqueued,
-    store::{Beat, ClaimRequest, Dispatch as _, Held, Inserted, Inspect as _, Maintain as _, QueueSlots, RescueRequest},
+    store::{
+        Beat, ClaimRequest, Dispatch as _, Held, Inserted, Inspect as _, Maintain as _, QueueSlots,
+        RescueRequest,
+    },
 };
 use ergon_postgres::{EnqueueInTransaction as _, PostgresStore};
 use serde::{Deserialize, Serialize};
@@ -172,7 +175,7 @@ async fn neighbours_of_one_claim_finish_at_once_in_every_way() {
             }
         };
         let one = async |at: usize, held: Held| {
-            if at % 2 == 0 {
+            if at.is_multiple_of(2) {
                 let mut transaction = pool.begin().await.unwrap();
                 let finishing = store.finish_in_transaction(&mut transaction, held, &at);
                 let verdict = finishing.await.unwrap();
