@@ -203,7 +203,7 @@ CREATE VIEW ergon.partition AS
   JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
   CROSS JOIN LATERAL (
     SELECT regexp_match(pg_get_expr(c.relpartbound, c.oid),
-      '^FOR VALUES FROM \(''([0-9a-f-]{36})''\) TO \(''([0-9a-f-]{36})''\)$') AS bounds
+      '^FOR VALUES FROM [(]''([0-9a-f-]{36})''[)] TO [(]''([0-9a-f-]{36})''[)]$') AS bounds
   ) b
   WHERE i.inhparent = 'ergon.pack'::regclass AND b.bounds IS NOT NULL;
 
@@ -464,7 +464,8 @@ BEGIN
   -- The clock is read after the transaction has its number: see insert.sql.
   PERFORM pg_current_xact_id();
   clock := clock_timestamp();
-  due := coalesce(enqueue.run_at, clock);
+  -- The earliest instant that is kept: see value.rs.
+  due := greatest(coalesce(enqueue.run_at, clock), timestamptz '0001-01-01 00:00:00+00');
   random := replace(gen_random_uuid()::text, '-', '');
   id := (lpad(to_hex((extract(epoch FROM clock) * 1000)::bigint), 12, '0') || '7' || substr(random, 14, 16)
     || '000')::uuid;

@@ -31,9 +31,13 @@ const ROWS: usize = 5_000;
 const INTERVAL: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// For how long a bound is used. It holds for ever, unless the clock of the server is set back: then
-/// rows below it are found after this time.
+/// For how long a bound is used. It holds for ever, unless the clock of the server is set back, which the
+/// next look finds out: so it is not used when none was taken for this time.
 const TRUSTED: Duration = Duration::from_secs(10);
+
+/// How far the clocks of server and process may drift apart between two looks before the server's is held
+/// to be set back. Below the shortest time between two looks, which is how far bounds lag behind.
+const DRIFT_MAX: Duration = Duration::from_millis(20);
 
 /// Looks that are remembered, in the hope that the transactions before them end.
 const LOOKS_MAX: usize = 256;
@@ -52,6 +56,8 @@ struct State {
     /// Instants of looks, with the number that the next transaction would have got.
     looks: VecDeque<(Timestamp, i64)>,
     looked_at: Option<Moment>,
+    /// What the clock of the server showed at the last look, and when that was over at the latest.
+    clock: Option<(Timestamp, Moment)>,
     rows: usize,
     is_looking: bool,
 }
@@ -87,6 +93,19 @@ impl Bounds {
 }
 
 impl State {
+    /// Compares the clock of the server, which showed `at` between two moments, with that of this process:
+    /// when it was set back, nothing that was learnt holds, also if it shows more than at the last look.
+    fn check_clock(&mut self, at: Timestamp, asked: Moment, answered: Moment) {
+        if let Some((last, moment)) = self.clock.replace((at, answered)) {
+            let moved = to_micros(at).saturating_sub(to_micros(last));
+            let moved = Duration::from_micros(u64::try_from(moved).unwrap_or(0));
+            if moved + DRIFT_MAX < asked.saturating_duration_since(moment) {
+                self.looks.clear();
+                self.bounds.clear();
+            }
+        }
+    }
+
     /// Learns from a look at `at`, when `oldest` was the oldest transaction under way and `next` the
     /// number of the next; `first` are the earliest rows of the lanes.
     fn learn(&mut self, at: Timestamp, oldest: i64, next: i64, first: &[(i32, Option<Timestamp>)]) {
@@ -137,13 +156,16 @@ impl Shared {
             state.lanes.iter().map(|lane| (*lane, Instant(bound(lane)))).unzip()
         });
         let query = self.sql.bound.with(lanes).with(bounds);
+        let asked = Moment::now();
         let rows = self.database.rows(|| query.query()).await?;
+        let answered = Moment::now();
         let Some(row) = rows.first() else { return Ok(()) };
         let at = column::<Instant>(row, "at")?.0;
         let (oldest, next) = (column(row, "oldest")?, column(row, "next")?);
         let first = |row: &PgRow| Ok((column(row, "lane")?, instant(row, "run_at")?));
         let first = rows.iter().map(first).collect::<Result<Vec<_>, StoreError>>()?;
         self.bounds.with(|state| {
+            state.check_clock(at, asked, answered);
             state.learn(at, oldest, next, &first);
             state.looked_at = Some(Moment::now());
         });
@@ -185,6 +207,21 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_back_takes_every_bound_back() {
         assert_eq!(bound(&[(10, 5, 5, None), (11, 6, 6, None), (9, 7, 7, None)]), None);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_by_less_than_passed_since_takes_every_bound_back() {
+        let has_bound = |micros: i64| {
+            let (mut state, begin) = (State::default(), Moment::now());
+            state.bounds.insert(1, at(5));
+            state.check_clock(at(10), begin, begin);
+            let later = begin + Duration::from_secs(1);
+            let shown = ergon_core::time::from_micros(micros);
+            state.check_clock(shown, later, later + Duration::from_millis(3));
+            state.bounds.contains_key(&1)
+        };
+        assert!(has_bound(11_000_000) && has_bound(10_990_000) && has_bound(60_000_000));
+        assert!(!has_bound(10_900_000) && !has_bound(10_000_000) && !has_bound(3_000_000));
     }
 
     #[test]

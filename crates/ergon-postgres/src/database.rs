@@ -6,18 +6,21 @@
 //! parsed and executed by two messages, and between them the pooler may change the session, where
 //! another statement without a name may be waiting for the very same arguments.
 
+mod loan;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use ergon_core::{StoreError, SystemRng, rng};
 use futures_util::future::BoxFuture;
 use sqlx::{
     AssertSqlSafe, Executor, PgConnection, PgPool, Postgres, Row,
-    pool::PoolConnection,
     postgres::{PgArguments, PgConnectOptions, PgRow},
     query::Query,
 };
 use tokio::time::{Instant, sleep, timeout_at};
 
+pub(crate) use self::loan::Loan;
+use self::loan::Kept;
 use crate::error::{self, Repeat};
 
 /// A statement with its arguments.
@@ -75,6 +78,7 @@ pub(crate) struct Database {
     deadline: Duration,
     ownership: Ownership,
     sessions: Sessions,
+    kept: Arc<Kept>,
 }
 
 impl fmt::Debug for Database {
@@ -89,13 +93,14 @@ impl fmt::Debug for Database {
 }
 
 impl Database {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         pool: PgPool,
         deadline: Duration,
         ownership: Ownership,
         sessions: Sessions,
     ) -> Self {
-        Self { pool, deadline, ownership, sessions }
+        let kept = Arc::new(Kept::new(&pool));
+        Self { pool, deadline, ownership, sessions, kept }
     }
 
     /// The same database, where each statement has a transaction to itself.
@@ -114,6 +119,7 @@ impl Database {
 
     /// Closes the pool, if it is the store's; calls answer [`StoreError::Closed`] from then on.
     pub(crate) async fn close(&self) {
+        self.kept.close();
         if self.ownership == Ownership::Own {
             self.pool.close().await;
         }
@@ -133,7 +139,8 @@ impl Database {
         };
         let mut loan = self.acquire().await.map_err(error::map)?;
         let begin = AssertSqlSafe(begin(self.deadline, lock_timeout));
-        sqlx::raw_sql(begin).execute(loan.connection()).await.map_err(error::map)?;
+        let connection = loan.connection().map_err(error::map)?;
+        sqlx::raw_sql(begin).execute(connection).await.map_err(error::map)?;
         Ok(Transaction(loan))
     }
 
@@ -242,10 +249,10 @@ impl Database {
     async fn once<T: Send>(&self, statement: Statement, way: Way<T>) -> Result<T, sqlx::Error> {
         let mut loan = self.acquire().await?;
         let answer = match self.sessions {
-            Sessions::Kept => way(loan.connection(), statement).await,
+            Sessions::Kept => way(loan.connection()?, statement).await,
             Sessions::Shared { lock_timeout } => {
                 let begin = begin(self.deadline, lock_timeout);
-                in_transaction(loan.connection(), begin, statement.persistent(false), way).await
+                in_transaction(loan.connection()?, begin, statement.persistent(false), way).await
             }
         };
         if answer.as_ref().err().is_none_or(error::spares_connection) {
@@ -256,14 +263,14 @@ impl Database {
 
     /// Waits for a connection that is outside of any transaction.
     pub(crate) async fn acquire(&self) -> Result<Loan, sqlx::Error> {
+        if self.ownership == Ownership::Own {
+            return self.kept.acquire(&self.pool).await;
+        }
+        // Ends: each turn closes a connection, and a new one is outside.
         loop {
             // Boxed, since connecting makes a large future, which that of every caller would hold.
-            let mut loan = Loan::new(Box::pin(self.pool.acquire()).await?);
-            // Ends: each turn closes a connection, and a new one is outside.
-            if self.ownership == Ownership::Own {
-                return Ok(loan);
-            }
-            match is_outside(loan.connection()).await {
+            let mut loan = Loan::of_pool(Box::pin(self.pool.acquire()).await?);
+            match is_outside(loan.connection()?).await {
                 Ok(true) => return Ok(loan),
                 // Left in a transaction, or dead; nothing of ours was sent yet.
                 Ok(false) | Err(sqlx::Error::Io(_)) => {}
@@ -331,47 +338,16 @@ fn pause(failures: u32) -> Duration {
 pub(crate) struct Transaction(Loan);
 
 impl Transaction {
-    pub(crate) fn connection(&mut self) -> &mut PgConnection {
-        self.0.connection()
+    pub(crate) fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
+        self.0.connection().map_err(error::map)
     }
 
     /// Ends it: keeps what was done when `keep` says so.
     pub(crate) async fn end(mut self, keep: bool) -> Result<(), StoreError> {
         let end = if keep { "COMMIT" } else { "ROLLBACK" };
-        sqlx::raw_sql(end).execute(self.connection()).await.map_err(error::map)?;
+        sqlx::raw_sql(end).execute(self.connection()?).await.map_err(error::map)?;
         self.0.give_back();
         Ok(())
-    }
-}
-
-/// A connection that is closed, and not given back to the pool, unless
-/// [`give_back`](Self::give_back) is called: when a future is dropped half-way its statement may be
-/// running still, and whoever got the connection next would wait for it.
-pub(crate) struct Loan {
-    connection: PoolConnection<Postgres>,
-    is_sound: bool,
-}
-
-impl Loan {
-    const fn new(connection: PoolConnection<Postgres>) -> Self {
-        Self { connection, is_sound: false }
-    }
-
-    pub(crate) fn connection(&mut self) -> &mut PgConnection {
-        &mut self.connection
-    }
-
-    /// Nothing is under way in it: the pool may have it back.
-    pub(crate) fn give_back(mut self) {
-        self.is_sound = true;
-    }
-}
-
-impl Drop for Loan {
-    fn drop(&mut self) {
-        if !self.is_sound {
-            self.connection.close_on_drop();
-        }
     }
 }
 

@@ -21,6 +21,15 @@ use crate::{
     value::{column, small},
 };
 
+/// Most bytes of results that one statement records without a read: what one message can hold, and half of
+/// that for the rest.
+const SETTLED_BYTES_MAX: usize = 256 << 20;
+
+/// Most outcomes, and most bytes of their results, that one statement records with a read. They are sent as
+/// JSON, of which Postgres takes 256 MiB, with up to 160 KiB of earlier errors each.
+const CAREFUL_MAX: usize = 1_000;
+const CAREFUL_BYTES_MAX: usize = 32 << 20;
+
 #[async_trait]
 impl Dispatch for PostgresStore {
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<ClaimedTask>, StoreError> {
@@ -73,8 +82,14 @@ impl Shared {
                     ..outcome.clone()
                 })
                 .collect();
-            let decided = self.conclude(&chosen, now).await?;
-            for (at, verdict) in careful.into_iter().zip(decided) {
+            let mut decided = Vec::with_capacity(chosen.len());
+            for part in parts(&chosen) {
+                decided.extend(self.conclude(part, now).await?);
+            }
+            for ((at, outcome), verdict) in careful.into_iter().zip(&chosen).zip(decided) {
+                if matches!(verdict, Verdict::Stale | Verdict::AlreadyApplied) {
+                    self.claims.leave(outcome.token.get(), outcome.id);
+                }
                 if let Some(slot) = verdicts.get_mut(at) {
                     *slot = Some(verdict);
                 }
@@ -99,6 +114,7 @@ impl Shared {
         let turn = self.settling.lock().await;
         let mut settling = Settling::default();
         let mut settled = Vec::with_capacity(outcomes.len());
+        let mut bytes = 0_usize;
         for (place, &at) in order.iter().enumerate() {
             let Some(Outcome { id, token, conclusion }) = outcomes.get(at) else { continue };
             let Conclusion::Complete { result } = conclusion else { continue };
@@ -109,8 +125,9 @@ impl Shared {
             if [place.wrapping_sub(1), place + 1].iter().any(is_same) {
                 continue;
             }
-            let is_small =
-                result.as_ref().is_none_or(|result| result.len() <= self.limits.result_bytes_max);
+            let len = result.as_ref().map_or(0, bytes::Bytes::len);
+            bytes = bytes.saturating_add(len);
+            let is_small = len <= self.limits.result_bytes_max && bytes <= SETTLED_BYTES_MAX;
             if is_small && settling.add(&self.claims, token.get(), *id, result.as_ref()) {
                 settled.push((at, token.get()));
             }
@@ -157,6 +174,28 @@ impl Shared {
             Ok(verdicts)
         })
         .await
+    }
+}
+
+/// Outcomes in parts, each of which fits one statement.
+fn parts(outcomes: &[Outcome]) -> impl Iterator<Item = &[Outcome]> {
+    let mut left = outcomes;
+    std::iter::from_fn(move || {
+        let mut bytes = 0_usize;
+        let fitting = left.iter().take(CAREFUL_MAX).take_while(|outcome| {
+            bytes = bytes.saturating_add(result_len(&outcome.conclusion));
+            bytes <= CAREFUL_BYTES_MAX
+        });
+        let (part, rest) = left.split_at(std::cmp::min(std::cmp::max(1, fitting.count()), left.len()));
+        left = rest;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
+fn result_len(conclusion: &Conclusion) -> usize {
+    match conclusion {
+        Conclusion::Complete { result: Some(result) } => result.len(),
+        _ => 0,
     }
 }
 

@@ -78,6 +78,9 @@ impl Shared {
     /// it did.
     async fn insert_new(&self, calls: &[&[NewTask]], now: Now) -> Result<bool, StoreError> {
         let rows = Rows::of(calls, &self.names)?;
+        if rows.overlap() {
+            return Ok(false);
+        }
         let query = rows.bind(&self.sql, given(now));
         match self.database.row(|| query.query()).await {
             Ok(row) => column(&row, "stored"),
@@ -93,8 +96,9 @@ pub(crate) async fn insert_within(
     runner: &mut Runner<'_>,
     tasks: &[NewTask],
 ) -> Result<Vec<Inserted>, StoreError> {
-    if tasks.iter().all(|task| task.spec.unique.is_none()) {
-        let rows = Rows::of(&[tasks], &shared.names)?;
+    let rows = Rows::of(&[tasks], &shared.names)?;
+    // A statement that failed would take the whole transaction along.
+    if tasks.iter().all(|task| task.spec.unique.is_none()) && !rows.may_fail() {
         let answer = runner.rows(&rows.bind(&shared.sql, None)).await?;
         let stored = answer.first().map(|row| column::<bool>(row, "stored")).transpose()?;
         if stored == Some(true) {

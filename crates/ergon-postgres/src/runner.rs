@@ -29,8 +29,11 @@ impl<'r> Runner<'r> {
     }
 
     /// In a transaction of the store's own.
-    pub(crate) fn own(database: &Database, transaction: &'r mut Transaction) -> Self {
-        Self::within(database, transaction.connection())
+    pub(crate) fn own(
+        database: &Database,
+        transaction: &'r mut Transaction,
+    ) -> Result<Self, StoreError> {
+        Ok(Self::within(database, transaction.connection()?))
     }
 
     /// Runs a statement and collects its rows.

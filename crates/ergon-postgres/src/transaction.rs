@@ -1,5 +1,7 @@
 //! Enqueues and outcomes in a transaction of the application, on the database that both share.
 
+use std::time::Duration;
+
 use ergon_core::{
     Clock as _, Conclusion, EnqueueError, NewTask, Now, Outcome, QueueName, StoreError,
     SystemClock, Verdict,
@@ -9,6 +11,7 @@ use ergon_core::{
 };
 use serde::Serialize;
 use sqlx::PgConnection;
+use tokio::time::timeout;
 
 use crate::{
     PostgresStore,
@@ -23,6 +26,9 @@ use crate::{
 
 /// How often an outcome in a transaction is decided anew when something came first.
 const ATTEMPTS_MAX: u32 = 10;
+
+/// Longest time for giving a task a lease of its own, the wait for a connection included.
+const APART_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What an outcome that lost goes back to, within the transaction of the application.
 const SAVE: &str = "SAVEPOINT ergon_finish";
@@ -208,7 +214,11 @@ impl Shared {
         let Ok(token) = i64::try_from(task.token.get()) else { return Ok(()) };
         let (pack, off) = split(task.id);
         let query = self.sql.apart.with(token).with(pack).with(off);
-        let row = self.database.row(|| query.query()).await?;
+        // It takes a second connection, and others may hold those that there are while they wait for one as
+        // well. Without it more is locked than need be.
+        let apart = timeout(APART_TIME_MAX, self.database.row(|| query.query())).await;
+        let Ok(row) = apart else { return Ok(()) };
+        let row = row?;
         if column::<i64>(&row, "apart")? > 0 {
             self.claims.set_apart(task.token.get(), task.id);
         }

@@ -1,6 +1,9 @@
 //! Renews the claims that a server names.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
 use ergon_core::{
     Now, StoreError, TaskId,
@@ -9,11 +12,15 @@ use ergon_core::{
 use uuid::Uuid;
 
 use crate::{
+    database::Database,
     range::Runs,
     shared::{Shared, given},
     sql::Statement,
     value::{column, small, split, task_id},
 };
+
+/// Longest wait for a lease that is locked.
+const LOCKED_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// How often leases that others changed meanwhile are read anew.
 const ATTEMPTS_MAX: u32 = 20;
@@ -45,11 +52,16 @@ impl Shared {
         let micros = std::cmp::min(micros, i64::MAX / 4);
         for attempt in 0..ATTEMPTS_MAX {
             let leases = self.leases_held(beat, &by_token).await?;
+            // Whoever took them has no reason to tell this process.
+            let is_lost = |token: &&i64| !leases.iter().any(|lease| lease.token == **token);
+            for token in by_token.keys().filter(is_lost) {
+                self.claims.forget(small::<u64, i64>(*token)?);
+            }
             let whole: Vec<&Lease> =
                 leases.iter().filter(|lease| lease.others.is_empty()).collect();
-            let mut missed = self.renew(&self.sql.renew, &whole, beat.now, micros).await?;
+            let mut missed = self.renew(&self.database, &self.sql.renew, &whole, beat.now, micros).await?;
             if !missed.is_empty() {
-                missed = match self.renew(&self.sql.renew_locked, &missed, beat.now, micros).await {
+                missed = match self.renew_locked(&missed, beat.now, micros).await {
                     // A transaction of the application is about to finish these tasks, and takes its
                     // time; as long as it is open nobody else gets at them.
                     Err(StoreError::Conflict) => Vec::new(),
@@ -92,9 +104,22 @@ impl Shared {
         Ok(leases)
     }
 
+    /// Waits for whoever holds leases locked, for a while, and renews them.
+    async fn renew_locked<'l>(
+        &self,
+        leases: &[&'l Lease],
+        now: Now,
+        micros: i64,
+    ) -> Result<Vec<&'l Lease>, StoreError> {
+        // The sessions of an application may wait for locks without end.
+        let database = self.database.in_transactions(LOCKED_TIME_MAX * 2, LOCKED_TIME_MAX);
+        self.renew(&database, &self.sql.renew_locked, leases, now, micros).await
+    }
+
     /// Renews leases; answers those that did not stand as they were read, or are locked.
     async fn renew<'l>(
         &self,
+        database: &Database,
         statement: &Statement,
         leases: &[&'l Lease],
         now: Now,
@@ -110,7 +135,7 @@ impl Shared {
             .with(given(now))
             .with(micros);
         let mut renewed = BTreeSet::<(i64, i64)>::new();
-        for row in self.database.rows(|| query.query()).await? {
+        for row in database.rows(|| query.query()).await? {
             renewed.insert((column(&row, "token")?, column(&row, "part")?));
         }
         let is_missed = |lease: &&&Lease| !renewed.contains(&(lease.token, lease.part));

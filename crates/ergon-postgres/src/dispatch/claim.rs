@@ -239,7 +239,11 @@ impl Claimed {
             n,
             lane: lane.id,
             queue: lane.queue_id,
-            retention: i64::try_from(retention.as_micros()).unwrap_or(i64::MAX / 4),
+            // What is added to an instant has to leave one that Postgres knows.
+            retention: std::cmp::min(
+                i64::try_from(retention.as_micros()).unwrap_or(i64::MAX),
+                i64::MAX / 4,
+            ),
             is_plain: !place::<bool>(row, OWN)? && !is_unique,
         };
         self.runs.insert(first, run);

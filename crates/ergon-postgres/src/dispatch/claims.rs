@@ -4,7 +4,7 @@
 //! stand there as it is noted here goes the careful way.
 
 use std::{
-    collections::{BTreeMap, HashMap, btree_map::Entry},
+    collections::{BTreeMap, btree_map::Entry},
     sync::{Mutex, PoisonError},
 };
 
@@ -37,20 +37,29 @@ pub(super) struct Claim {
     runs: BTreeMap<TaskId, Run>,
 }
 
+/// How many claims are noted at the most, the oldest are forgotten first. Chosen without measurement.
+const CLAIMS_MAX: usize = 10_000;
+
 /// The claims under way.
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
-    claims: Mutex<HashMap<u64, Claim>>,
+    claims: Mutex<BTreeMap<u64, Claim>>,
 }
 
 impl Claims {
-    fn with<R>(&self, change: impl FnOnce(&mut HashMap<u64, Claim>) -> R) -> R {
+    fn with<R>(&self, change: impl FnOnce(&mut BTreeMap<u64, Claim>) -> R) -> R {
         // A note that a panicking thread left behind is at worst out of date.
         change(&mut self.claims.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn note(&self, token: u64, runs: BTreeMap<TaskId, Run>) {
-        self.with(|claims| claims.insert(token, Claim { version: 0, runs }));
+        self.with(|claims| {
+            claims.insert(token, Claim { version: 0, runs });
+            // Nobody says that a claim was given up by a server, or its answer dropped.
+            if claims.len() > CLAIMS_MAX {
+                claims.pop_first();
+            }
+        });
     }
 
     /// Forgets a claim that somebody changed.
@@ -63,7 +72,19 @@ impl Claims {
         self.with(|claims| {
             if let Some(claim) = claims.get_mut(&token) {
                 claim.version += 1;
-                claim.remove(id);
+                claim.cut(id);
+            }
+        });
+    }
+
+    /// Notes that a task is in a claim no more, as the database says.
+    pub(super) fn leave(&self, token: u64, id: TaskId) {
+        self.with(|claims| {
+            if let Some(claim) = claims.get_mut(&token) {
+                claim.cut(id);
+                if claim.runs.is_empty() {
+                    claims.remove(&token);
+                }
             }
         });
     }
@@ -88,7 +109,13 @@ impl Claim {
 
     /// Takes a plain task out; `None` when it is not plain, or not in.
     fn remove(&mut self, id: TaskId) -> Option<Run> {
-        let (first, run) = self.run(id).filter(|(_, run)| run.is_plain)?;
+        self.run(id).filter(|(_, run)| run.is_plain)?;
+        self.cut(id)
+    }
+
+    /// Takes any task out; `None` when it is not in.
+    fn cut(&mut self, id: TaskId) -> Option<Run> {
+        let (first, run) = self.run(id)?;
         let before = id.offset() - first.offset();
         if before == 0 {
             self.runs.remove(&first);

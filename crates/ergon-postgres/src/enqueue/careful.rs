@@ -88,7 +88,7 @@ async fn in_own_transaction(
         .database
         .within_deadline(Box::pin(async {
             let mut transaction = shared.database.begin().await?;
-            let mut runner = Runner::own(&shared.database, &mut transaction);
+            let mut runner = Runner::own(&shared.database, &mut transaction)?;
             let inserted = insert_carefully(shared, &mut runner, tasks, now).await;
             let ended = transaction.end(inserted.is_ok()).await;
             // Of a statement and the rollback after it, the statement says what is wrong.

@@ -98,6 +98,16 @@ impl<'t> Rows<'t> {
         Ok(all)
     }
 
+    /// Whether two calls hold the same id, as when one of them repeats a part of the other.
+    pub(super) fn overlap(&self) -> bool {
+        !self.rows.is_sorted_by(|row, next| row.pack != next.pack || row.last() < next.first)
+    }
+
+    /// Whether the statement fails, and does not answer, when an id is taken.
+    pub(super) fn may_fail(&self) -> bool {
+        self.rows.len() > 1 && self.rows.iter().any(|row| row.n == 1 && row.first == 0)
+    }
+
     /// Lets neighbours that wait alike share a row in `ready`, and gathers runs of ids and counts.
     fn join(&mut self) {
         let mut head = 0;

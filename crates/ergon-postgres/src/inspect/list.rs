@@ -209,12 +209,15 @@ impl Shared {
 /// The entries that a filter asks for, as an object.
 fn metadata(filter: &TaskFilter) -> Option<Json<std::collections::BTreeMap<&str, &str>>> {
     let entries = filter.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    (!filter.metadata.is_empty()).then(|| Json(entries.collect()))
+    (!filter.metadata.is_empty() && !has_contradiction(filter)).then(|| Json(entries.collect()))
 }
 
-/// Whether a filter asks for two values under one key, which no task has.
+/// Whether a filter asks for what no task has: two values under one key, or a character that Postgres
+/// does not store.
 fn has_contradiction(filter: &TaskFilter) -> bool {
     filter.metadata.iter().any(|(key, value)| {
-        filter.metadata.iter().any(|(other, another)| key == other && value != another)
+        key.contains('\0')
+            || value.contains('\0')
+            || filter.metadata.iter().any(|(other, another)| key == other && value != another)
     })
 }

@@ -44,7 +44,7 @@ async fn up(
     migration: &Migration,
 ) -> Result<(), MigrateError> {
     let mut transaction = Transaction::begin(database, schema).await?;
-    let connection = transaction.loan.connection();
+    let connection = transaction.loan.connection()?;
     let found = exists(schema).fetch_one(&mut *connection).await?;
     if !found.try_get("has_schema")? {
         // Not with IF NOT EXISTS, which asks for the right to make one even if there is one.
@@ -76,7 +76,7 @@ async fn down(
     migration: &Migration,
 ) -> Result<(), MigrateError> {
     let mut transaction = Transaction::begin(database, schema).await?;
-    let connection = transaction.loan.connection();
+    let connection = transaction.loan.connection()?;
     let has_table = exists(schema).fetch_one(&mut *connection).await?.try_get("has_table")?;
     if has_table && version_on(connection, schema).await? == migration.version {
         raw(connection, schema.qualify(migration.down)).await?;
@@ -129,7 +129,7 @@ struct Transaction {
 impl Transaction {
     async fn begin(database: &Database, schema: &Schema) -> Result<Self, MigrateError> {
         let mut loan = database.acquire().await?;
-        let connection = loan.connection();
+        let connection = loan.connection()?;
         sqlx::raw_sql(BEGIN).execute(&mut *connection).await?;
         let lock = sqlx::query(LOCK).bind(schema.name()).persistent(false);
         lock.execute(connection).await?;
@@ -137,7 +137,7 @@ impl Transaction {
     }
 
     async fn commit(mut self) -> Result<(), MigrateError> {
-        sqlx::raw_sql("COMMIT").execute(self.loan.connection()).await?;
+        sqlx::raw_sql("COMMIT").execute(self.loan.connection()?).await?;
         self.loan.give_back();
         Ok(())
     }

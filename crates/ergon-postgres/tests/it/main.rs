@@ -2,6 +2,7 @@
 #![cfg(test)]
 #![expect(clippy::large_futures, reason = "a test is polled by its runtime alone")]
 
+mod attack;
 mod connect;
 mod doorbell;
 mod fault;

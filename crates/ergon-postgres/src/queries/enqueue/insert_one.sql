@@ -19,6 +19,7 @@ WITH z AS MATERIALIZED (
   ) t
   -- The first of a pack can only be in a row with the same key.
   WHERE $3::int2 = 0 OR ergon.is_free($14::int4, false, $2::uuid, $3::int4, $3::int4)
+  ON CONFLICT DO NOTHING
   RETURNING run_at, late
 ), r AS (
   INSERT INTO ergon.ready (run_at, pack, lane, kind, attempt, first, n, base, late, own)

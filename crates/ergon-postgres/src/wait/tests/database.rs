@@ -36,7 +36,7 @@ impl Rig {
         Migrator::new(&schema).unwrap().up(&pool).await.unwrap();
         let schema = Schema::new(&schema).unwrap();
         let deadline = Duration::from_secs(10);
-        let database = Database::new(pool.clone(), deadline, Ownership::Own, Sessions::Kept);
+        let database = Database::new(pool.clone(), deadline, Ownership::Lent, Sessions::Kept);
         let statements = Statements::new(&schema);
         let asking = Asking::new(database, statements.due, statements.finished);
         Some(Self { pool, schema, asking })

@@ -151,7 +151,7 @@ async fn a_claim_a_beat_or_a_command_whose_reply_was_lost_harms_nobody() {
     assert_eq!(healed(|| store.beat(&beat)).await, ergon_core::store::BeatReply::default());
     // A part of a lease, which is split for it.
     let part = Beat::new(server(1), beat.held[..2].to_vec());
-    proxy.lose_reply_of("SELECT max(l.part) + 1");
+    proxy.lose_reply_of("SELECT old.token, nextval(");
     assert!(store.beat(&part).await.is_err());
     assert_eq!(proxy.lost_replies(), 3);
     assert_eq!(healed(|| store.beat(&part)).await, ergon_core::store::BeatReply::default());

@@ -279,7 +279,7 @@ async fn what_is_inserted_while_a_drop_waits_for_its_lock_is_moved() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tasks_are_inserted_and_claimed_while_their_partitions_are_dropped() {
     const TASKS: u64 = 2_000;
-    let Some((sandbox, store, _pool)) = quiet().await else { return };
+    let Some((sandbox, store, pool)) = quiet().await else { return };
     let (taken, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     let produce = async {
         for number in 0..TASKS / 4 {
@@ -316,8 +316,12 @@ async fn tasks_are_inserted_and_claimed_while_their_partitions_are_dropped() {
         }
     };
     tokio::join!(produce, consume, keep);
-    assert!(dropped > 0);
     prune(&store).await;
+    // On a busy machine every drop may have been put off until now.
+    while has_old_partition(&sandbox, &pool).await {
+        dropped += store.housekeep().await.unwrap().dropped;
+    }
+    assert!(dropped > 0, "no partition was made in which anything could be dropped");
     assert_eq!(store.claim(&claim(1)).await.unwrap(), []);
     assert_eq!(super::total(&store).await, 0);
 }
