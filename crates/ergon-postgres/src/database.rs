@@ -19,8 +19,8 @@ use sqlx::{
 };
 use tokio::time::{Instant, sleep, timeout_at};
 
-pub(crate) use self::loan::Loan;
 use self::loan::Kept;
+pub(crate) use self::loan::Loan;
 use crate::error::{self, Repeat};
 
 /// A statement with its arguments.

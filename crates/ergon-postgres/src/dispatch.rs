@@ -186,7 +186,8 @@ fn parts(outcomes: &[Outcome]) -> impl Iterator<Item = &[Outcome]> {
             bytes = bytes.saturating_add(result_len(&outcome.conclusion));
             bytes <= CAREFUL_BYTES_MAX
         });
-        let (part, rest) = left.split_at(std::cmp::min(std::cmp::max(1, fitting.count()), left.len()));
+        let (part, rest) =
+            left.split_at(std::cmp::min(std::cmp::max(1, fitting.count()), left.len()));
         left = rest;
         (!part.is_empty()).then_some(part)
     })

@@ -130,10 +130,10 @@ impl Keeper {
             let (leads, is_leading) = watch::channel(false);
             let seat = Seat::new(Arc::clone(&house), leads);
             let stopped = stop.clone();
-            tasks.spawn_on(async move { seat.run(stopped).await }, &runtime);
+            tasks.spawn_on(async move { Box::pin(seat.run(stopped)).await }, &runtime);
             let (house, stopped) = (Arc::clone(&house), stop.clone());
             let care = async move {
-                stopped.run_until_cancelled(house.care(is_leading)).await;
+                stopped.run_until_cancelled(Box::pin(house.care(is_leading))).await;
             };
             tasks.spawn_on(care, &runtime);
         }

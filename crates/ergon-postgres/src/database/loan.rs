@@ -71,7 +71,7 @@ impl Kept {
         loop {
             let KeptConnection { mut connection, since, used_at } =
                 self.with(|idle| idle.connections.pop())?;
-            if used_at.elapsed() > TRUSTED && connection.ping().await.is_err() {
+            if used_at.elapsed() > TRUSTED && Box::pin(connection.ping()).await.is_err() {
                 connection.close_on_drop();
                 continue;
             }

@@ -59,7 +59,8 @@ impl Shared {
             }
             let whole: Vec<&Lease> =
                 leases.iter().filter(|lease| lease.others.is_empty()).collect();
-            let mut missed = self.renew(&self.database, &self.sql.renew, &whole, beat.now, micros).await?;
+            let mut missed =
+                self.renew(&self.database, &self.sql.renew, &whole, beat.now, micros).await?;
             if !missed.is_empty() {
                 missed = match self.renew_locked(&missed, beat.now, micros).await {
                     // A transaction of the application is about to finish these tasks, and takes its

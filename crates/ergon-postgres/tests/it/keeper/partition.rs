@@ -276,6 +276,13 @@ async fn what_is_inserted_while_a_drop_waits_for_its_lock_is_moved() {
     are_whole(&claimed);
 }
 
+/// Makes a partition for old ids, which nothing keeps from being dropped but its tasks.
+async fn make_old_partition(sandbox: &Sandbox, pool: &PgPool) -> Result<(), sqlx::Error> {
+    let make = "CREATE TABLE ergon.pack_old PARTITION OF ergon.pack FOR VALUES FROM \
+                ('018cc251-f400-0000-0000-000000000000') TO ('018cc778-5000-0000-0000-000000000000')";
+    sqlx::query(sql(sandbox, make)).execute(pool).await.map(drop)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tasks_are_inserted_and_claimed_while_their_partitions_are_dropped() {
     const TASKS: u64 = 2_000;
@@ -301,18 +308,16 @@ async fn tasks_are_inserted_and_claimed_while_their_partitions_are_dropped() {
         }
         is_over.store(true, Ordering::Relaxed);
     };
+    // Made before the first row is in `pack_default`: there would be none to drop otherwise.
+    make_old_partition(&sandbox, &pool).await.unwrap();
     let mut dropped = 0;
     let keep = async {
         while !is_over.load(Ordering::Relaxed) {
-            // Unless `pack_default` holds some of its rows.
-            let pool = sandbox.pool(1).await;
-            let make = "CREATE TABLE ergon.pack_old PARTITION OF ergon.pack FOR VALUES FROM \
-                        ('018cc251-f400-0000-0000-000000000000') TO ('018cc778-5000-0000-0000-000000000000')";
-            sqlx::query(sql(&sandbox, make)).execute(&pool).await.ok();
             for _ in 0..5 {
                 dropped += store.housekeep().await.unwrap().dropped;
             }
-            pool.close().await;
+            // It is refused while `pack_default` holds some of its rows.
+            make_old_partition(&sandbox, &pool).await.ok();
         }
     };
     tokio::join!(produce, consume, keep);
