@@ -169,7 +169,7 @@ impl PostgresOptions {
     /// Whether the URL leads to `PgBouncer`, or another pooler, in transaction mode. Default false.
     ///
     /// Then each statement has a transaction to itself, since a pooler keeps a session only for as
-    /// long as one is open: three round trips more a call. The timeouts are set in it. Nothing is
+    /// long as one is open: two round trips more a call. The timeouts are set in it. Nothing is
     /// listened for, whatever [`listen`](Self::listen) says.
     pub const fn pooled_by_bouncer(mut self, yes: bool) -> Self {
         self.pooling = if yes { Pooling::Bouncer } else { Pooling::Direct };
