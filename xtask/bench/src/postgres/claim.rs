@@ -8,7 +8,7 @@ use ergon_core::{
     store::{ClaimRequest, IntoStore as _, QueueSlots},
 };
 
-use super::{Host, Name, Plan, host::ScatteredIds};
+use super::{Host, Name, Plan, host::ScatteredIds, raw};
 use crate::{
     measure::{Goal, Measure, percentile},
     plan::{micros, progress},
@@ -37,10 +37,14 @@ pub(super) fn deep(plan: &Plan, host: &Host) -> Result<Vec<Measure>> {
                 .with("tasks", tasks)
                 .with("claim", CLAIM)
                 .with("claims", claims)
+                .with("raw_is", "mean commit of one row")
                 .with_goal(Goal::AtMost(MAX_MICROS))
         };
+        let commit = micros(raw::mean_commit(host)?);
         let times = times(host, tasks, claims, is_packed)?;
         let (mut middle, mut tail) = (measure(p50_name), measure(p99_name));
+        middle.push_raw(commit);
+        tail.push_raw(commit);
         middle.push(percentile(&times, 50).context("no claim was timed")?);
         let p99 = percentile(&times, 99).context("no claim was timed")?;
         tail.push(p99);

@@ -3,10 +3,10 @@
 use anyhow::{Context, Result};
 use ergon_core::{Client, store::IntoStore as _};
 
-use super::{Host, Name, Plan};
+use super::{Host, Name, Plan, raw};
 use crate::{
     measure::{Goal, Measure, percentile},
-    plan::progress,
+    plan::{micros, progress},
     serving::start_times,
     workload::{PAYLOAD_BYTES, block_on},
 };
@@ -28,6 +28,7 @@ pub(super) fn latencies(plan: &Plan, host: &Host) -> Result<Vec<Measure>> {
         Measure::new(name, "µs")
             .with("payload_bytes", PAYLOAD_BYTES)
             .with("tasks", tasks)
+            .with("raw_is", "mean commit of one row")
             .with("paced_by", "the task before is completed durably")
     };
     let mut measures = Vec::new();
@@ -41,12 +42,15 @@ pub(super) fn latencies(plan: &Plan, host: &Host) -> Result<Vec<Measure>> {
         let mut middle = measure(p50_name).with_goal(P50_MAX);
         let mut tail = measure(p99_name).with_goal(P99_MAX);
         for run in 1..=plan.common.runs {
+            let commit = micros(raw::mean_commit(host)?);
             let times = times(host, from, tasks)?;
             let p50 = percentile(&times, 50).context("no start was timed")?;
             let p99 = percentile(&times, 99).context("no start was timed")?;
             progress(p50_name, run, &format!("{p50:.0} µs, p99 {p99:.0} µs"));
             middle.push(p50);
+            middle.push_raw(commit);
             tail.push(p99);
+            tail.push_raw(commit);
         }
         measures.extend([middle, tail]);
     }

@@ -8,8 +8,8 @@ use sqlx::PgConnection;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::host::Database;
-use crate::workload::Noop;
+use super::host::{Database, Host};
+use crate::workload::{Noop, block_on};
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS raw (id uuid PRIMARY KEY, payload bytea NOT NULL)";
 const UNNEST: &str = "INSERT INTO raw (id, payload) SELECT * FROM unnest($1::uuid[], $2::bytea[])";
@@ -61,6 +61,13 @@ pub(super) async fn commits(
         }
     });
     timed(work).await
+}
+
+/// How long one commit of one row takes, on average over some.
+pub(super) fn mean_commit(host: &Host) -> Result<Duration> {
+    const COMMITS: u32 = 500;
+    let database = host.database()?;
+    Ok(block_on(commits(&database, 1, COMMITS.into()))? / COMMITS)
 }
 
 /// How long two connections need to claim and delete so many rows. Inserting them does not count.
