@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::Serialize;
 
 use crate::{
+    event::{EventSink, Sinks},
     id::{IdSource, SystemIds, TaskId},
     limits::Limits,
     name::KindName,
@@ -60,6 +61,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     limits: Limits,
     queue_options: BTreeMap<String, TaskOptions>,
+    sinks: Sinks,
 }
 
 impl Client {
@@ -78,6 +80,7 @@ impl Client {
                 clock: Arc::new(SystemClock),
                 limits: Limits::default(),
                 queue_options: BTreeMap::new(),
+                sinks: Sinks::default(),
             },
         }
     }
@@ -160,6 +163,12 @@ impl ClientBuilder {
     /// The clock that dates ids. Default: the machine's.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.inner.clock = clock;
+        self
+    }
+
+    /// Tells a sink what this client enqueues, after each commit; may be called more than once.
+    pub fn events(mut self, sink: Arc<dyn EventSink>) -> Self {
+        self.inner.sinks.push(sink);
         self
     }
 

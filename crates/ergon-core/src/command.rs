@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::{filter::TaskFilter, id::TaskId, state::State};
+use crate::{event::Event, filter::TaskFilter, id::TaskId, state::State};
 
 /// An order of an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub struct Applied {
     pub verdicts: Vec<(TaskId, CommandVerdict)>,
     /// More tasks match than the limit allowed.
     pub more: bool,
+    /// What happened, for sinks of this process: an event for each task that was changed.
+    pub events: Vec<Event>,
 }
 
 impl Applied {
@@ -94,7 +96,7 @@ mod tests {
             CommandVerdict::NotFound,
         ];
         let verdicts = verdicts.map(|verdict| (TaskId::MIN, verdict)).to_vec();
-        assert_eq!(Applied { verdicts, more: false }.changed(), 2);
+        assert_eq!(Applied { verdicts, ..Applied::default() }.changed(), 2);
         assert_eq!(Applied::default().changed(), 0);
     }
 }

@@ -1,5 +1,7 @@
 //! What can go wrong, by operation.
 
+use std::time::Duration;
+
 use crate::{id::TaskId, name::TAG_BYTES_MAX};
 
 /// The boxed cause of an error.
@@ -75,6 +77,18 @@ pub enum Rejection {
     ZeroDuration {
         /// Which duration.
         what: &'static str,
+    },
+    /// A watcher that would watch for too long by one call.
+    #[error("the lease of a watcher exceeds {} s", max.as_secs())]
+    WatchTooLong {
+        /// The longest lease.
+        max: Duration,
+    },
+    /// There are as many watchers as there can be.
+    #[error("{max} watchers are the most")]
+    TooManyWatchers {
+        /// The limit.
+        max: usize,
     },
     /// A retry policy that says nothing or too much.
     #[error("retry policy: {reason}")]
@@ -239,6 +253,7 @@ impl From<Rejection> for EnqueueError {
             Rejection::InvalidUniqueScope => "unique",
             Rejection::RepeatedId { .. } => "id",
             Rejection::BatchBytes { .. } | Rejection::InvalidLimit { .. } => "batch",
+            Rejection::WatchTooLong { .. } | Rejection::TooManyWatchers { .. } => "watcher",
         };
         Self::InvalidOptions { field, reason: reason.to_string() }
     }

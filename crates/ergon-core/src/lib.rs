@@ -17,12 +17,13 @@
 //!
 //! # Building a store
 //!
-//! Implement the five role traits of [`store`]; the rules they have to obey are pure functions in
+//! Implement the six role traits of [`store`]; the rules they have to obey are pure functions in
 //! [`transition`], and `ergon-testing` proves the result with its conformance suite.
 
 pub mod client;
 pub mod command;
 pub mod error;
+pub mod event;
 pub mod filter;
 pub mod id;
 pub mod limits;
@@ -32,6 +33,7 @@ pub mod options;
 pub mod outcome;
 pub mod progress;
 pub mod record;
+pub mod report;
 pub mod retry;
 pub mod rng;
 pub mod state;
@@ -52,15 +54,17 @@ pub use crate::{
     client::{Client, ClientBuilder, Enqueue, EnqueueMany, Enqueued, Handle, ResultError},
     command::{Applied, Command, CommandVerdict, Selection},
     error::{EnqueueError, InvalidName, Rejection, StoreError},
+    event::{Event, EventKind, EventKindSet, EventSink, TaskEvent},
     filter::{Count, Order, Page, TaskFilter, TaskPage},
     id::{IdSource, ServerId, SystemIds, TaskId, Token},
     limits::Limits,
     manager::Manager,
-    name::{KindName, QueueName, Tag},
+    name::{KindName, QueueName, Tag, WatcherName},
     options::TaskOptions,
     outcome::{Conclusion, Outcome, Verdict},
     progress::{AttemptError, ErrorKind, Phase, Progress},
     record::{ClaimedTask, Metadata, NewTask, RunAt, TaskRecord, TaskSpec},
+    report::ProgressReport,
     retry::{Jitter, RetryPolicy},
     rng::{Rng, SystemRng},
     state::{State, StateSet},

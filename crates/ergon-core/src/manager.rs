@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::store::{IntoStore, Store};
+use crate::{
+    event::{EventSink, Sinks},
+    store::{IntoStore, Store},
+};
 
 mod controller;
 mod inspector;
@@ -32,13 +35,27 @@ pub use self::{controller::Controller, inspector::Inspector};
 #[derive(Clone, Debug)]
 pub struct Manager {
     store: Arc<dyn Store>,
+    sinks: Sinks,
 }
 
 impl Manager {
     /// A manager of a store.
     #[must_use]
     pub fn new(store: impl IntoStore) -> Self {
-        Self { store: store.into_store() }
+        Self { store: store.into_store(), sinks: Sinks::default() }
+    }
+
+    /// Tells a sink what this manager changes, after each commit; may be called more than once.
+    #[must_use]
+    pub fn events(mut self, sink: Arc<dyn EventSink>) -> Self {
+        self.sinks.push(sink);
+        self
+    }
+
+    /// The store behind this manager.
+    #[must_use]
+    pub const fn store(&self) -> &Arc<dyn Store> {
+        &self.store
     }
 
     /// Reads tasks and queues.
@@ -50,6 +67,6 @@ impl Manager {
     /// Changes tasks and queues.
     #[must_use]
     pub fn control(&self) -> Controller<'_> {
-        Controller::new(&*self.store)
+        Controller::new(&*self.store, &self.sinks)
     }
 }

@@ -127,6 +127,11 @@ validated_text! {
 }
 
 validated_text! {
+    /// The name of somebody who watches a store: 1 to 128 bytes of `[A-Za-z0-9._:/-]`.
+    WatcherName, "watcher", is_valid_name, "1 to 128 bytes of [A-Za-z0-9._:/-]"
+}
+
+validated_text! {
     /// A searchable label of a task: 1 to 64 bytes of text without control characters.
     Tag, "tag", is_valid_tag, "1 to 64 bytes without control characters"
 }

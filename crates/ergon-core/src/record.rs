@@ -11,6 +11,7 @@ use crate::{
     limits::{HORIZON, Limits, METADATA_KEY_BYTES_MAX, TAGS_MAX},
     name::{KindName, QueueName, Tag},
     progress::Progress,
+    report::KeptReport,
     retry::RetryPolicy,
     state::State,
     time::after,
@@ -216,6 +217,8 @@ pub struct TaskRecord {
     pub progress: Progress,
     /// Its state at the instant of the read.
     pub state: State,
+    /// How far it has come, if it runs and its handler told.
+    pub report: Option<KeptReport>,
 }
 
 impl TaskRecord {
@@ -284,7 +287,8 @@ mod tests {
         let mut progress = Progress::fresh(0, 1, now);
         progress.result = Some(Bytes::from_static(b"123"));
         let id = TaskId::MIN;
-        let record = TaskRecord { id, spec, created_at: now, progress, state: State::Pending };
+        let record =
+            TaskRecord { id, spec, created_at: now, progress, state: State::Pending, report: None };
         assert_eq!(record.bytes(), 13);
     }
 

@@ -1,4 +1,4 @@
-//! What a store is: five roles, and the laws that each obeys.
+//! What a store is: six roles, and the laws that each obeys.
 //!
 //! | role | what it does |
 //! |---|---|
@@ -7,6 +7,7 @@
 //! | [`Maintain`] | takes tasks back from dead servers, removes what outlived its retention |
 //! | [`Inspect`] | reads |
 //! | [`Control`] | carries out an operator's commands |
+//! | [`Observe`] | keeps a journal of what happened |
 //!
 //! # Laws
 //!
@@ -26,6 +27,7 @@
 //! 8. Time is the store's clock, unless [`Now::At`] is given.
 //! 9. Pages are read behind a key, never at an offset, and never exceed their limit.
 //! 10. What backends cannot all do is asked of [`Capabilities`]; nobody asks a backend its name.
+//! 11. While somebody watches, a change and its events are one: both are in the store, or neither.
 //!
 //! An acknowledged write is durable as far as the store's `Capabilities` say. Nothing unfinished
 //! is ever removed but by [`Command::Delete`](crate::Command::Delete). Errors leave everything as it
@@ -38,6 +40,7 @@ mod dispatch;
 mod enqueue;
 mod inspect;
 mod maintain;
+mod observe;
 
 pub use self::{
     control::{Capabilities, Control, QueueChange},
@@ -45,14 +48,18 @@ pub use self::{
     enqueue::{Enqueue, Inserted, check_insert},
     inspect::{Inspect, QueueInfo, StateCounts},
     maintain::{Maintain, PruneRequest, Report, RescueRequest, SWEEP_LIMIT_DEFAULT},
+    observe::{
+        CURSOR_BYTES_MAX, Changes, Cursor, EventId, Gap, InvalidCursor, Observe, Recorded,
+        WATCH_LEASE_MAX, WATCHERS_MAX, Watch, Watched, WatcherInfo, check_watch,
+    },
 };
 #[cfg(doc)]
 use crate::{StoreError, time::Now};
 
-/// A store: something that plays all five roles.
-pub trait Store: Enqueue + Dispatch + Maintain + Inspect + Control + Debug {}
+/// A store: something that plays all six roles.
+pub trait Store: Enqueue + Dispatch + Maintain + Inspect + Control + Observe + Debug {}
 
-impl<S: Enqueue + Dispatch + Maintain + Inspect + Control + Debug> Store for S {}
+impl<S: Enqueue + Dispatch + Maintain + Inspect + Control + Observe + Debug> Store for S {}
 
 /// What can be used as a shared store: any store, or an `Arc` of one.
 pub trait IntoStore {

@@ -73,6 +73,13 @@ pub fn after(instant: Timestamp, delay: Duration) -> Timestamp {
     from_micros(to_micros(instant).saturating_add(micros))
 }
 
+/// How long it was from one instant to another; nothing when the other is earlier.
+#[must_use]
+pub fn between(from: Timestamp, to: Timestamp) -> Duration {
+    let micros = to_micros(to).saturating_sub(to_micros(from));
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
+
 /// How long finished tasks are kept before a sweep removes them.
 ///
 /// Tasks that are not finished are never removed, however old they are. A task's own
@@ -132,6 +139,14 @@ impl Retention {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_between_instants_is_never_negative() {
+        let (now, second) = (Timestamp::UNIX_EPOCH, Duration::from_secs(1));
+        let later = after(now, second);
+        assert_eq!((between(now, later), between(later, now)), (second, Duration::ZERO));
+        assert_eq!(between(Timestamp::MIN, Timestamp::MAX).as_secs() / 1_000_000_000, 631);
+    }
 
     #[test]
     fn adding_saturates_at_the_end_of_time() {

@@ -11,9 +11,10 @@ use std::{
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{Client, Enqueued, Handle};
+use super::{Client, Enqueued, Handle, Inner};
 use crate::{
     error::{EnqueueError, InvalidName, StoreError},
+    event::{Event, TaskEvent, TaskRef},
     id::{PACK_LEN_MAX, TaskId},
     limits::{BATCH_BYTES_MAX, BATCH_MAX},
     name::KindName,
@@ -126,12 +127,13 @@ impl<O> Enqueue<O> {
     async fn send(self) -> Result<Enqueued<O>, EnqueueError> {
         let (task, answer) = self.into_parts();
         let task = task?;
-        let id = task.id;
-        let inserted = answer.client.store().insert(&[task], Now::Store).await?;
-        let [inserted] = inserted[..] else {
+        let tasks = [task];
+        let inserted = answer.client.store().insert(&tasks, Now::Store).await?;
+        let [first] = inserted[..] else {
             return Err(miscounted(inserted.len(), 1));
         };
-        answer.to(id, inserted)
+        answer.client.tell(&tasks, &inserted);
+        answer.to(tasks[0].id, first)
     }
 }
 
@@ -267,6 +269,7 @@ impl<O: Send + 'static> EnqueueMany<O> {
             if inserted.len() != batch.len() {
                 return Err(miscounted(inserted.len(), batch.len()));
             }
+            client.tell(batch, &inserted);
             for (task, inserted) in batch.iter().zip(inserted) {
                 enqueued.push(answer.to(task.id, inserted)?);
             }
@@ -282,6 +285,33 @@ impl<O: Send + 'static> IntoFuture for EnqueueMany<O> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.send())
+    }
+}
+
+impl Client {
+    /// Tells the sinks what came of new tasks.
+    fn tell(&self, tasks: &[NewTask], inserted: &[Inserted]) {
+        let Inner { sinks, clock, .. } = &*self.inner;
+        if sinks.is_empty() {
+            return;
+        }
+        let now = clock.now();
+        let mut events = Vec::with_capacity(tasks.len());
+        for (task, &inserted) in tasks.iter().zip(inserted) {
+            let event = match inserted {
+                Inserted::Created => TaskEvent::Enqueued {
+                    run_at: task.run_at.resolve(now),
+                    priority: task.priority,
+                },
+                Inserted::Duplicate { of } => TaskEvent::Deduplicated { of },
+                Inserted::AlreadyExists => continue,
+            };
+            let TaskSpec { queue, kind, .. } = &task.spec;
+            let task =
+                TaskRef { id: task.id, queue: queue.clone(), kind: kind.clone(), attempt: 0 };
+            events.push(Event::task(now, task, event));
+        }
+        sinks.publish(&events);
     }
 }
 

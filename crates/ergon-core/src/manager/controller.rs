@@ -5,10 +5,11 @@ use jiff::Timestamp;
 use crate::{
     command::{Applied, Command, CommandVerdict, Selection},
     error::StoreError,
+    event::{Event, QueueEvent, Sinks},
     id::TaskId,
     name::QueueName,
     store::{QueueChange, Store},
-    time::Now,
+    time::{Clock as _, Now, SystemClock},
 };
 
 /// Changes tasks and queues; what is answered is durable.
@@ -17,11 +18,12 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct Controller<'m> {
     store: &'m dyn Store,
+    sinks: &'m Sinks,
 }
 
 impl<'m> Controller<'m> {
-    pub(super) const fn new(store: &'m dyn Store) -> Self {
-        Self { store }
+    pub(super) const fn new(store: &'m dyn Store, sinks: &'m Sinks) -> Self {
+        Self { store, sinks }
     }
 
     /// Carries out a command for every selected task, and answers task by task.
@@ -35,7 +37,9 @@ impl<'m> Controller<'m> {
         selection: &Selection,
         command: &Command,
     ) -> Result<Applied, StoreError> {
-        self.store.apply(selection, command, Now::Store).await
+        let applied = self.store.apply(selection, command, Now::Store).await?;
+        self.sinks.publish(&applied.events);
+        Ok(applied)
     }
 
     /// Calls a task off. See [`Command::Cancel`].
@@ -101,7 +105,7 @@ impl<'m> Controller<'m> {
     ///
     /// What the store reports.
     pub async fn pause_queue(&self, queue: &QueueName) -> Result<(), StoreError> {
-        self.store.set_queue(queue, &QueueChange::pause()).await
+        self.set_queue(queue, &QueueChange::pause(), QueueEvent::Paused).await
     }
 
     /// Makes claims serve a queue again.
@@ -110,7 +114,19 @@ impl<'m> Controller<'m> {
     ///
     /// What the store reports.
     pub async fn resume_queue(&self, queue: &QueueName) -> Result<(), StoreError> {
-        self.store.set_queue(queue, &QueueChange::resume()).await
+        self.set_queue(queue, &QueueChange::resume(), QueueEvent::Resumed).await
+    }
+
+    async fn set_queue(
+        &self,
+        queue: &QueueName,
+        change: &QueueChange,
+        event: QueueEvent,
+    ) -> Result<(), StoreError> {
+        if self.store.set_queue(queue, change).await? {
+            self.sinks.publish(&[Event::queue(SystemClock.now(), queue.clone(), event)]);
+        }
+        Ok(())
     }
 
     async fn one(&self, id: TaskId, command: Command) -> Result<CommandVerdict, StoreError> {

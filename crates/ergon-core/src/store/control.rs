@@ -84,14 +84,15 @@ pub trait Control: Send + Sync {
         now: Now,
     ) -> Result<Applied, StoreError>;
 
-    /// Changes a queue, durably; one that does not exist yet begins to.
+    /// Changes a queue, durably; one that does not exist yet begins to. Says whether it was otherwise
+    /// before.
     ///
     /// After a pause was answered no claim takes a task of the queue.
     ///
     /// # Errors
     ///
     /// What the backend reports.
-    async fn set_queue(&self, queue: &QueueName, change: &QueueChange) -> Result<(), StoreError>;
+    async fn set_queue(&self, queue: &QueueName, change: &QueueChange) -> Result<bool, StoreError>;
 
     /// What this store can do that not every store can.
     fn capabilities(&self) -> Capabilities;

@@ -10,6 +10,7 @@ use crate::{
     name::{KindName, QueueName},
     outcome::{Outcome, Verdict},
     record::ClaimedTask,
+    report::ClaimReport,
     time::Now,
 };
 
@@ -178,6 +179,20 @@ pub trait Dispatch: Send + Sync {
     ///
     /// As [`claim`](Self::claim).
     async fn beat(&self, beat: &Beat) -> Result<BeatReply, StoreError>;
+
+    /// Keeps how far running tasks have come, until their attempts end, and answers for each whether
+    /// its claim is live: [`Applied`](Verdict::Applied) or [`Stale`](Verdict::Stale).
+    ///
+    /// What is kept need not survive a crash: the attempt does not either.
+    ///
+    /// # Errors
+    ///
+    /// By law 3, and what the backend reports.
+    ///
+    /// # Cancel safety
+    ///
+    /// All or nothing for each report.
+    async fn report(&self, reports: &[ClaimReport], now: Now) -> Result<Vec<Verdict>, StoreError>;
 
     /// Waits until a task of these kinds is due in one of these queues, or `within` has passed; at
     /// once when there is one already. Paused queues do not count.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use crate::{
     error::StoreError,
@@ -52,6 +53,9 @@ pub struct QueueInfo {
     pub is_paused: bool,
     /// Its tasks by state.
     pub counts: StateCounts,
+    /// When the task came due that has been due and not been claimed for longest; none when no task
+    /// is due. A paused queue goes on ageing.
+    pub oldest_due_at: Option<Timestamp>,
 }
 
 /// Reads.

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::{error::StoreError, time::Now, transition::POISON_DEATHS_MAX};
+use crate::{error::StoreError, event::Event, time::Now, transition::POISON_DEATHS_MAX};
 
 /// Asks to take tasks back from servers whose leases are over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl PruneRequest {
 pub const SWEEP_LIMIT_DEFAULT: usize = 1_000;
 
 /// What a sweep did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Report {
     /// Tasks that were changed or removed.
     pub done: usize,
@@ -90,6 +90,8 @@ pub struct Report {
     pub more: bool,
     /// Tasks that could not be handled, and were left as they are.
     pub skipped: usize,
+    /// What happened, for sinks of this process: of a rescue an event a task, of a prune one in all.
+    pub events: Vec<Event>,
 }
 
 /// Does what has to be done now and then.

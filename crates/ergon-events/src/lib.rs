@@ -1,0 +1,1 @@
+//! The event bus of ergon, a durable background-task queue: ring, subscriptions, observers, journal tail.

@@ -1,0 +1,1 @@
+//! OpenTelemetry spans and metrics of ergon, a durable background-task queue.

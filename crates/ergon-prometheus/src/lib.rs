@@ -1,0 +1,1 @@
+//! Prometheus metrics of ergon, a durable background-task queue.
