@@ -1,5 +1,6 @@
 //! Checks the conventions that no other tool knows: rules over the text of the tracked files.
 
+mod doc_rules;
 mod finding;
 mod manifest;
 mod manifest_rules;
@@ -50,6 +51,7 @@ fn check(files: &[File]) -> Vec<Finding> {
         }
     }
     findings.extend(sql_rules::check(files));
+    findings.extend(doc_rules::check(files));
     findings
 }
 
@@ -63,7 +65,7 @@ fn read_files(root: &Path) -> Result<Vec<File>> {
         let entry = entry.context("walk the workspace")?;
         let path = entry.path();
         let is_known = path.file_name().is_some_and(|name| name == "Cargo.toml")
-            || path.extension().is_some_and(|extension| extension == "rs" || extension == "sql");
+            || path.extension().is_some_and(|it| it == "rs" || it == "sql" || it == "md");
         if !(entry.file_type().is_file() && is_known) {
             continue;
         }

@@ -172,6 +172,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Tells several sinks.
+    pub fn sinks(mut self, sinks: &Sinks) -> Self {
+        self.inner.sinks.extend(sinks);
+        self
+    }
+
     /// The client.
     #[must_use]
     pub fn build(self) -> Client {

@@ -26,7 +26,8 @@ pub use self::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
-    /// When: in the journal by the clock of the store, to a sink by the clock of the process.
+    /// When: in the journal by the clock of the store, to a sink by that of the store or of the
+    /// process.
     pub at: Timestamp,
     /// What happened, and to what.
     pub fact: Fact,
@@ -143,6 +144,11 @@ impl Sinks {
     /// Adds a sink.
     pub fn push(&mut self, sink: Arc<dyn EventSink>) {
         self.0.push(sink);
+    }
+
+    /// Adds all of another's.
+    pub fn extend(&mut self, others: &Self) {
+        self.0.extend(others.0.iter().map(Arc::clone));
     }
 
     /// Says whether nobody listens, so that nothing need be told.

@@ -64,6 +64,17 @@ impl Conclusion {
         }
     }
 
+    /// How long the task waits before it runs again, where that is said.
+    #[must_use]
+    pub const fn delay(&self) -> Duration {
+        match self {
+            Self::Retry { delay, .. } | Self::Snooze { delay } => *delay,
+            Self::Complete { .. } | Self::Fail { .. } | Self::Cancel { .. } | Self::Release => {
+                Duration::ZERO
+            }
+        }
+    }
+
     /// Says whether it ends an attempt.
     pub(crate) const fn spends_attempt(&self) -> bool {
         match self {

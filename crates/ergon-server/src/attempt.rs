@@ -10,9 +10,11 @@ use std::{
     time::Duration,
 };
 
-use ergon_core::{ClaimedTask, Client, TaskId, store::Held};
+use ergon_core::{ClaimedTask, TaskId, store::Held};
 use futures_util::task::AtomicWaker;
 use tokio::{sync::Notify, time::Instant};
+
+use crate::shared::Home;
 
 /// Why a [`Context`](crate::Context) says that its attempt is to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,7 +57,7 @@ pub(crate) struct Attempt {
     renewed: AtomicU64,
     /// When the attempt exceeds its timeout, once it is started.
     ends_at: OnceLock<Instant>,
-    pub(crate) client: Client,
+    pub(crate) home: Arc<Home>,
     flags: AtomicU8,
     /// Wakes those who wait for a reason to stop.
     told: Notify,
@@ -64,13 +66,13 @@ pub(crate) struct Attempt {
 }
 
 impl Attempt {
-    pub(crate) fn new(task: ClaimedTask, queue: usize, claimed: Duration, client: Client) -> Self {
+    pub(crate) fn new(task: ClaimedTask, queue: usize, claimed: Duration, home: Arc<Home>) -> Self {
         Self {
             task,
             queue,
             renewed: AtomicU64::new(micros(claimed)),
             ends_at: OnceLock::new(),
-            client,
+            home,
             flags: AtomicU8::new(0),
             told: Notify::const_new(),
             driver: AtomicWaker::new(),

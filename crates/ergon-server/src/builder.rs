@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use ergon_core::{
-    Client, Clock, IdSource, Limits, QueueName, Rng, Store, SystemClock, SystemIds, SystemRng,
+    Client, Clock, EventSink, IdSource, Limits, QueueName, Rng, Store, SystemClock, SystemIds,
+    SystemRng, event::Sinks,
 };
 use tower::{Layer, Service};
 
@@ -28,6 +29,7 @@ pub struct ServerBuilder<S = ()> {
 struct Rest {
     store: Arc<dyn Store>,
     client: Option<Client>,
+    sinks: Sinks,
     rng: Arc<dyn Rng>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
@@ -44,6 +46,7 @@ impl ServerBuilder {
             rest: Rest {
                 store,
                 client: None,
+                sinks: Sinks::default(),
                 rng: Arc::new(SystemRng),
                 clock: Arc::new(SystemClock),
                 ids: Arc::new(SystemIds::new(SystemRng)),
@@ -165,8 +168,18 @@ impl<S: Send + Sync + 'static> ServerBuilder<S> {
         self
     }
 
+    /// Tells a sink what this server commits: what it claims, what became of it, what it takes back
+    /// from servers that died and what it removes; may be called more than once.
+    ///
+    /// The default client of the handlers tells it what they enqueue; one that is
+    /// [chosen](Self::client) has sinks of its own.
+    pub fn events(mut self, sink: Arc<dyn EventSink>) -> Self {
+        self.rest.sinks.push(sink);
+        self
+    }
+
     /// The client that handlers get from their context. Default: a client of the same store with
-    /// the defaults.
+    /// the defaults, and with the sinks of the server.
     pub fn client(mut self, client: Client) -> Self {
         self.rest.client = Some(client);
         self
@@ -214,10 +227,12 @@ impl<S: Send + Sync + 'static> ServerBuilder<S> {
                 .ids(Arc::clone(&rest.ids))
                 .clock(Arc::clone(&rest.clock))
                 .limits(Limits::default())
+                .sinks(&rest.sinks)
                 .build()
         });
         Ok(Server::new(Parts {
             client,
+            sinks: rest.sinks,
             store: rest.store,
             rng: rest.rng,
             clock: rest.clock,

@@ -12,6 +12,7 @@ use tokio::{
 use crate::{
     call::{Backoff, Restarts, caught_async, step_back, within},
     shared::{BACKOFF_CAP, Finished, Shared},
+    telling::Ended,
 };
 
 /// Calls of the store under way at once: while one waits for its commit, the next is prepared.
@@ -82,7 +83,8 @@ async fn complete(
 async fn flush(shared: Arc<Shared>, batch: Vec<Finished>) {
     let mut flight = Flight { shared: &shared, outcomes: Vec::with_capacity(batch.len()) };
     let mut marks = Vec::with_capacity(batch.len());
-    for Finished { attempt, conclusion } in batch {
+    let ended = Ended::of(&shared, &batch);
+    for Finished { attempt, conclusion, .. } in batch {
         marks.push(Mark::of(&conclusion, attempt.task.attempt >= attempt.task.max_attempts));
         let Held { id, token } = attempt.held();
         flight.outcomes.push(Outcome { id, token, conclusion });
@@ -90,6 +92,7 @@ async fn flush(shared: Arc<Shared>, batch: Vec<Finished>) {
     let record = record(&shared, &flight.outcomes);
     if let Some(verdicts) = shared.signals.give_up.run_until_cancelled(record).await {
         settle(&shared, &flight.outcomes, &marks, &verdicts);
+        ended.tell(&shared, &flight.outcomes, &verdicts);
         flight.land();
     }
 }

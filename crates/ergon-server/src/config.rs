@@ -41,7 +41,8 @@ pub struct ServerConfig {
     /// less. A running task learns within this time that it was cancelled.
     pub heartbeat_interval: Option<Duration>,
     /// Longest time between two looks for work when the store gives no hint of any: 1 ms to 1 min.
-    /// Default 1 s.
+    /// Default 5 s: the stores here see to it that hints come, and look for themselves where they
+    /// may be lost.
     pub poll_interval: Duration,
     /// Time between sweeps for tasks of dead servers: 1 ms to 1 h. Default 5 s.
     pub rescue_interval: Duration,
@@ -84,7 +85,7 @@ impl Default for ServerConfig {
             concurrency: None,
             lease: LEASE_DEFAULT,
             heartbeat_interval: None,
-            poll_interval: Duration::from_secs(1),
+            poll_interval: Duration::from_secs(5),
             rescue_interval: Duration::from_secs(5),
             prune_interval: Duration::from_secs(60),
             default_timeout: Duration::from_secs(30 * 60),

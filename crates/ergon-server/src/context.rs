@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ergon_core::{Client, KindName, Metadata, QueueName, Tag, TaskId, Token, store::Held};
+use ergon_core::{
+    Client, KindName, Metadata, ProgressReport, QueueName, Tag, TaskId, Token, store::Held,
+};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -152,7 +154,28 @@ impl Context {
     /// A client of the same store, for follow-up tasks.
     #[must_use]
     pub fn client(&self) -> &Client {
-        &self.attempt.client
+        &self.attempt.home.client
+    }
+
+    /// Tells how far the attempt has come, for whoever looks at the task while it runs.
+    ///
+    /// Returns at once. The newest report is passed on to the store, about once a second; it is gone
+    /// when the attempt ends.
+    ///
+    /// ```
+    /// # use ergon_core::{ProgressReport, TaskError};
+    /// # use ergon_server::Context;
+    /// # async fn convert(pages: Vec<String>, context: Context) -> Result<(), TaskError> {
+    /// let total = pages.len() as u64;
+    /// for (done, page) in (0..).zip(pages) {
+    ///     context.report(ProgressReport::new(done).of(total).message(format!("page {page}")));
+    ///     // …
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn report(&self, report: ProgressReport) {
+        self.attempt.home.reports.put(&self.attempt, report);
     }
 
     /// Waits until the attempt is to stop, and says why.

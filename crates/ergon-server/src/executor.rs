@@ -121,7 +121,10 @@ fn decide(shared: &Shared, attempt: &Attempt, handler: &dyn Erased, end: End) ->
             let error = "the attempt exceeded its timeout".to_owned();
             return retry(ErrorKind::Timeout, error, None);
         }
-        End::Answered(Ok(Done { result })) => return Conclusion::Complete { result },
+        End::Answered(Ok(Done { result })) => {
+            // What the store would make of it, so that what is told is what is recorded.
+            return Conclusion::Complete { result }.storable(&shared.limits);
+        }
         End::Answered(Err(HandlerError(trouble))) => trouble,
     };
     match trouble {

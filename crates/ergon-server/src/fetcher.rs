@@ -22,6 +22,7 @@ use crate::{
     shared::{BACKOFF_CAP, Finished, Shared},
     slots::Plan,
     stock::{Ready, Stock, released},
+    telling,
 };
 
 /// How long a saturated server waits for more slots to come free before it claims for those that
@@ -234,6 +235,7 @@ impl<'f> Fetcher<'f> {
         self.shared.gauges.fetch.succeeded(claimed.len(), 0);
         self.pace.claim_answered(self.shared.age() - sent);
         self.learn(&plan, &claimed);
+        telling::started(self.shared, &claimed);
         let now = Instant::now();
         if self.alarm.deadline() <= now {
             self.alarm.as_mut().reset(now + self.stock.age_max());
@@ -293,6 +295,7 @@ impl<'f> Fetcher<'f> {
             match answer {
                 Ok(claimed) => {
                     self.shared.gauges.fetch.succeeded(claimed.len(), 0);
+                    telling::started(self.shared, &claimed);
                     let misplaced = self.stock.take_in(self.shared, claimed, sent);
                     let taken = released(self.shared, self.stock.take_all());
                     hand_in(self.shared, misplaced).await;

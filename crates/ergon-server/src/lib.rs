@@ -75,6 +75,7 @@ mod layer;
 mod maintenance;
 mod pace;
 mod registry;
+mod reports;
 mod seat;
 mod server;
 mod shared;
@@ -83,6 +84,7 @@ mod signal;
 mod slots;
 mod status;
 mod stock;
+mod telling;
 
 pub use crate::{
     attempt::CancelReason,

@@ -75,6 +75,7 @@ async fn ticks(shared: &Shared, driven: &impl Loop) {
             match within(SWEEP_TIMEOUT, driven.run(shared)).await {
                 Ok(report) => {
                     backoff.reset();
+                    shared.sinks.publish(&report.events);
                     gauge.succeeded(report.done, report.skipped);
                     fruitless = if report.done == 0 { fruitless + 1 } else { 0 };
                     if !report.more || fruitless >= FRUITLESS_MAX {

@@ -58,7 +58,8 @@ impl Seat {
             self.shared.held.remove([&self.attempt.held()]);
             return;
         }
-        let finished = Finished { attempt: Arc::clone(&self.attempt), conclusion };
+        let ran = self.since.elapsed();
+        let finished = Finished { attempt: Arc::clone(&self.attempt), conclusion, ran };
         if let Err(closed) = self.shared.outcomes.send(finished).await {
             let id = closed.0.attempt.task.id;
             tracing::warn!(%id, "an attempt outlived its server; its outcome is not recorded");
@@ -80,9 +81,10 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.attempt.set_ended();
+        let ran = self.since.elapsed();
         if self.progress != Progress::HandedIn {
             let attempt = Arc::clone(&self.attempt);
-            let finished = Finished { attempt, conclusion: self.fallback() };
+            let finished = Finished { attempt, conclusion: self.fallback(), ran };
             if self.shared.outcomes.try_send(finished).is_err() {
                 // There is no room, and nobody to wait for it: others take the task when its lease
                 // ends.
@@ -90,6 +92,6 @@ impl Drop for Seat {
                 self.shared.tally.unrecorded.push(self.attempt.task.id);
             }
         }
-        self.shared.slots.give_back(self.attempt.queue, self.since.elapsed());
+        self.shared.slots.give_back(self.attempt.queue, ran);
     }
 }

@@ -6,7 +6,9 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use ergon_core::{Client, Clock, IdSource, Now, Rng, ServerId, Store, store::IntoStore};
+use ergon_core::{
+    Client, Clock, IdSource, Now, Rng, ServerId, Store, event::Sinks, store::IntoStore,
+};
 use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 use tokio_util::task::TaskTracker;
 
@@ -20,7 +22,8 @@ use crate::{
     layer::AttemptService,
     maintenance::{self, Pruner, Rescuer},
     registry::Registry,
-    shared::{Gauges, Shared, Signals},
+    reports::{self, Reports},
+    shared::{Gauges, Home, Shared, Signals},
     shutdown::{ShutdownHandle, Spawned, supervise},
     signal::Requests,
     slots::Slots,
@@ -88,6 +91,7 @@ pub struct Server {
 pub(crate) struct Parts {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) client: Client,
+    pub(crate) sinks: Sinks,
     pub(crate) rng: Arc<dyn Rng>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn IdSource>,
@@ -189,9 +193,12 @@ impl Server {
         let (sender, receiver) = mpsc::channel(parts.config.outcomes_max);
         let shared = Arc::new(Shared {
             id: parts.ids.next_server(now),
+            limits: parts.store.capabilities().limits,
             store: parts.store,
-            client: parts.client,
+            home: Arc::new(Home { client: parts.client, reports: Reports::default() }),
+            sinks: parts.sinks,
             rng: parts.rng,
+            clock: parts.clock,
             registry: parts.registry,
             service: parts.service,
             slots: parts.slots,
@@ -209,6 +216,7 @@ impl Server {
         let fetcher = loops.spawn(fetcher::run(Arc::clone(&shared), attempts.clone()));
         let completer = loops.spawn(completer::run(Arc::clone(&shared), receiver));
         loops.spawn(heartbeat::run(Arc::clone(&shared)));
+        loops.spawn(reports::run(Arc::clone(&shared)));
         loops.spawn(maintenance::drive(Arc::clone(&shared), Rescuer));
         loops.spawn(maintenance::drive(Arc::clone(&shared), Pruner));
         let spawned = Spawned { fetcher, completer, attempts, loops };

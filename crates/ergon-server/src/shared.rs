@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use ergon_core::{Client, Conclusion, Rng, ServerId, Store};
+use ergon_core::{Client, Clock, Conclusion, Limits, Rng, ServerId, Store, event::Sinks};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +14,7 @@ use crate::{
     config::ServerConfig,
     layer::AttemptService,
     registry::Registry,
+    reports::Reports,
     slots::Slots,
     status::{Gauge, Tally},
 };
@@ -23,6 +24,15 @@ use crate::{
 pub(crate) struct Finished {
     pub(crate) attempt: Arc<Attempt>,
     pub(crate) conclusion: Conclusion,
+    /// From the start of the handler to its end; nothing when it was not started.
+    pub(crate) ran: Duration,
+}
+
+/// What every attempt can reach.
+#[derive(Debug)]
+pub(crate) struct Home {
+    pub(crate) client: Client,
+    pub(crate) reports: Reports,
 }
 
 /// What the parts of a running server share.
@@ -30,8 +40,12 @@ pub(crate) struct Finished {
 pub(crate) struct Shared {
     pub(crate) id: ServerId,
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) client: Client,
+    pub(crate) home: Arc<Home>,
+    pub(crate) sinks: Sinks,
     pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// What the store takes.
+    pub(crate) limits: Limits,
     pub(crate) config: ServerConfig,
     pub(crate) registry: Registry,
     pub(crate) service: Option<AttemptService>,

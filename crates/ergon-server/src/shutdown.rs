@@ -2,6 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use ergon_core::event::ServerEvent;
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -9,7 +10,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::{attempt::flag, shared::Shared, status::ShutdownReport};
+use crate::{attempt::flag, shared::Shared, status::ShutdownReport, telling};
 
 /// How long a handler that was dropped may take to be gone; one that takes longer blocks.
 const STUCK_AFTER: Duration = Duration::from_secs(2);
@@ -90,10 +91,13 @@ pub(crate) async fn supervise(
     mut spawned: Spawned,
     mut urgency: watch::Receiver<Urgency>,
 ) -> ShutdownReport {
+    telling::announce(&shared, ServerEvent::Started).await;
     reached(&mut urgency, Urgency::Graceful).await;
     shared.signals.stop.cancel();
     tracing::info!(server = %shared.id, "the server stops");
-    if !drain(&shared, &mut spawned, &mut urgency).await {
+    let draining = telling::announce(&shared, ServerEvent::Draining);
+    let (are_gone, ()) = tokio::join!(drain(&shared, &mut spawned, &mut urgency), draining);
+    if !are_gone {
         for attempt in shared.held.unfinished() {
             attempt.tell(flag::SHUTDOWN | flag::DROP);
         }
@@ -118,6 +122,7 @@ pub(crate) async fn supervise(
     }
     shared.held.clear();
     let report = shared.tally.report(stuck);
+    telling::announce(&shared, ServerEvent::Stopped { left: report.left() }).await;
     if report.is_clean() {
         tracing::info!(server = %shared.id, released = report.released.len(), "the server ended");
     } else {

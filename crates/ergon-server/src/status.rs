@@ -187,6 +187,11 @@ impl ShutdownReport {
     pub const fn is_clean(&self) -> bool {
         self.stuck.is_empty() && self.unrecorded.is_empty()
     }
+
+    /// How many tasks are left to the ends of their leases.
+    pub(crate) const fn left(&self) -> u64 {
+        (self.stuck.len() + self.unrecorded.len()) as u64
+    }
 }
 
 impl Tally {

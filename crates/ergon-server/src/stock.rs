@@ -78,7 +78,7 @@ impl Stock {
             let handler = shared.registry.get(&task.spec.kind).cloned();
             let place = shared.slots.place(&task.spec.queue);
             let queue = place.unwrap_or(usize::MAX);
-            let attempt = Arc::new(Attempt::new(task, queue, claim_sent, shared.client.clone()));
+            let attempt = Arc::new(Attempt::new(task, queue, claim_sent, Arc::clone(&shared.home)));
             held.push(Arc::clone(&attempt));
             match (handler, self.queues.get_mut(queue)) {
                 (Some(handler), Some(queue)) => {
@@ -90,7 +90,7 @@ impl Stock {
                     tracing::error!(%id, "the store handed out what was not asked for");
                     attempt.set_ended();
                     let conclusion = Conclusion::Snooze { delay: MISPLACED_DELAY };
-                    misplaced.push(Finished { attempt, conclusion });
+                    misplaced.push(Finished { attempt, conclusion, ran: Duration::ZERO });
                 }
             }
         }
@@ -149,7 +149,8 @@ pub(crate) fn released(shared: &Shared, stocked: Vec<Ready>) -> Vec<Finished> {
         if attempt.has(flag::DISOWNED) {
             shared.held.remove([&attempt.held()]);
         } else {
-            finished.push(Finished { attempt, conclusion: Conclusion::Release });
+            let conclusion = Conclusion::Release;
+            finished.push(Finished { attempt, conclusion, ran: Duration::ZERO });
         }
     }
     finished

@@ -10,10 +10,14 @@ use std::{
 use async_trait::async_trait;
 use ergon_core::{
     Applied, ClaimedTask, Command, Count, KindName, NewTask, Now, Outcome, Page, QueueName,
-    Selection, Store, StoreError, TaskFilter, TaskId, TaskPage, TaskRecord, Verdict,
+    Selection, ServerId, Store, StoreError, TaskFilter, TaskId, TaskPage, TaskRecord, Verdict,
+    WatcherName,
+    event::ServerEvent,
+    report::ClaimReport,
     store::{
-        Beat, BeatReply, Capabilities, ClaimRequest, Control, Dispatch, Enqueue, Inserted, Inspect,
-        IntoStore, Maintain, PruneRequest, QueueChange, QueueInfo, Report, RescueRequest,
+        Beat, BeatReply, Capabilities, Changes, ClaimRequest, Control, Cursor, Dispatch, Enqueue,
+        Inserted, Inspect, IntoStore, Maintain, Observe, PruneRequest, QueueChange, QueueInfo,
+        Report, RescueRequest, Watch, Watched, WatcherInfo,
     },
 };
 
@@ -29,6 +33,8 @@ pub enum Operation {
     Finish,
     /// [`Dispatch::beat`]
     Beat,
+    /// [`Dispatch::report`]
+    Report,
     /// [`Dispatch::wait_for_work`], which cannot fail: a failed one returns for nothing.
     WaitForWork,
     /// [`Maintain::rescue_expired`]
@@ -49,6 +55,20 @@ pub enum Operation {
     Apply,
     /// [`Control::set_queue`]
     SetQueue,
+    /// [`Observe::watch`]
+    Watch,
+    /// [`Observe::unwatch`]
+    Unwatch,
+    /// [`Observe::watchers`]
+    Watchers,
+    /// [`Observe::latest`]
+    Latest,
+    /// [`Observe::changes`]
+    Changes,
+    /// [`Observe::wait_for_changes`], which cannot fail: a failed one returns for nothing.
+    WaitForChanges,
+    /// [`Observe::announce`]
+    Announce,
 }
 
 /// What is planned for one operation.
@@ -201,6 +221,10 @@ impl Dispatch for Faulty {
         self.run(Operation::Beat, self.store.beat(beat)).await
     }
 
+    async fn report(&self, reports: &[ClaimReport], now: Now) -> Result<Vec<Verdict>, StoreError> {
+        self.run(Operation::Report, self.store.report(reports, now)).await
+    }
+
     async fn wait_for_work(&self, queues: &[QueueName], kinds: &[KindName], within: Duration) {
         match self.begin(Operation::WaitForWork).await {
             Fault::Before => {}
@@ -259,12 +283,46 @@ impl Control for Faulty {
         self.run(Operation::Apply, self.store.apply(selection, command, now)).await
     }
 
-    async fn set_queue(&self, queue: &QueueName, change: &QueueChange) -> Result<(), StoreError> {
+    async fn set_queue(&self, queue: &QueueName, change: &QueueChange) -> Result<bool, StoreError> {
         self.run(Operation::SetQueue, self.store.set_queue(queue, change)).await
     }
 
     fn capabilities(&self) -> Capabilities {
         self.store.capabilities()
+    }
+}
+
+#[async_trait]
+impl Observe for Faulty {
+    async fn watch(&self, watch: &Watch) -> Result<Watched, StoreError> {
+        self.run(Operation::Watch, self.store.watch(watch)).await
+    }
+
+    async fn unwatch(&self, name: &WatcherName) -> Result<bool, StoreError> {
+        self.run(Operation::Unwatch, self.store.unwatch(name)).await
+    }
+
+    async fn watchers(&self) -> Result<Vec<WatcherInfo>, StoreError> {
+        self.run(Operation::Watchers, self.store.watchers()).await
+    }
+
+    async fn latest(&self) -> Result<Cursor, StoreError> {
+        self.run(Operation::Latest, self.store.latest()).await
+    }
+
+    async fn changes(&self, after: &Cursor, limit: usize) -> Result<Changes, StoreError> {
+        self.run(Operation::Changes, self.store.changes(after, limit)).await
+    }
+
+    async fn wait_for_changes(&self, after: &Cursor, within: Duration) {
+        match self.begin(Operation::WaitForChanges).await {
+            Fault::Before => {}
+            Fault::None | Fault::After => self.store.wait_for_changes(after, within).await,
+        }
+    }
+
+    async fn announce(&self, server: ServerId, event: &ServerEvent) -> Result<(), StoreError> {
+        self.run(Operation::Announce, self.store.announce(server, event)).await
     }
 }
 

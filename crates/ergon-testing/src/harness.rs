@@ -20,7 +20,7 @@ use std::{
 };
 
 use ergon_core::{
-    ClaimedTask, Command, CommandVerdict, Conclusion, IntoStore, KindName, NewTask, Now, Outcome,
+    ClaimedTask, Command, CommandVerdict, Conclusion, Event, IntoStore, KindName, NewTask, Now, Outcome,
     QueueName, Selection, ServerId, Store, StoreError, Tag, TaskId, TaskRecord, TaskSpec, Token,
     Verdict,
     store::{
@@ -261,10 +261,14 @@ impl Harness {
         self.rescue_by(RescueRequest::default()).await
     }
 
-    /// Takes back what dead servers hold, now.
+    /// Takes back what dead servers hold, now. The report is told without its events, which have to
+    /// be one a task.
     pub async fn rescue_by(&self, request: RescueRequest) -> Report {
         let request = request.now(self.now());
-        self.store.rescue_expired(&request).await.unwrap()
+        let mut report = self.store.rescue_expired(&request).await.unwrap();
+        assert_eq!(report.events.len(), report.done, "an event a task: {report:?}");
+        report.events.clear();
+        report
     }
 
     /// Removes what outlived its retention, with the default limit.
@@ -272,10 +276,16 @@ impl Harness {
         self.prune_by(PruneRequest::default()).await
     }
 
-    /// Removes what outlived its retention, now.
+    /// Removes what outlived its retention, now. The report is told without its events, which have
+    /// to be one that counts the tasks, or none.
     pub async fn prune_by(&self, request: PruneRequest) -> Report {
         let request = request.now(self.now());
-        self.store.prune(&request).await.unwrap()
+        let mut report = self.store.prune(&request).await.unwrap();
+        let tasks = u64::try_from(report.done).unwrap();
+        let expected = (tasks > 0).then(|| Event::pruned(self.instant(), tasks));
+        assert_eq!(report.events, Vec::from_iter(expected), "one event in all");
+        report.events.clear();
+        report
     }
 }
 
@@ -307,12 +317,14 @@ impl Harness {
 
     /// Orders something of selected tasks.
     pub async fn apply_to(&self, selection: Selection, command: Command) -> ergon_core::Applied {
-        self.store.apply(&selection, &command, self.now()).await.unwrap()
+        let applied = self.store.apply(&selection, &command, self.now()).await.unwrap();
+        assert_eq!(applied.events.len(), applied.changed(), "an event a change: {applied:?}");
+        applied
     }
 
-    /// Pauses or resumes a queue.
-    pub async fn set_queue(&self, name: &str, change: ergon_core::store::QueueChange) {
-        self.store.set_queue(&queue(name), &change).await.unwrap();
+    /// Pauses or resumes a queue; says whether it was otherwise before.
+    pub async fn set_queue(&self, name: &str, change: ergon_core::store::QueueChange) -> bool {
+        self.store.set_queue(&queue(name), &change).await.unwrap()
     }
 }
 

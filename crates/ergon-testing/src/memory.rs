@@ -7,23 +7,29 @@ use std::{
 };
 
 use ergon_core::{
-    Clock, KindName, Limits, Now, Phase, Progress, QueueName, Retention, ServerId, SystemClock,
-    TaskId, TaskRecord, TaskSpec, Token, UniqueScope, time::to_micros, transition,
+    Clock, Event, KindName, Limits, Now, Phase, Progress, QueueName, Retention, Rng, ServerId,
+    SystemClock, SystemRng, TaskEvent, TaskId, TaskRecord, TaskSpec, Token, UniqueScope,
+    event::TaskRef, report::KeptReport, time::between, transition,
 };
 use jiff::Timestamp;
 use tokio::sync::Notify;
+
+use self::journal::{Journal, Window};
 
 mod control;
 mod dispatch;
 mod enqueue;
 mod inspect;
+mod journal;
 mod maintain;
+mod observe;
 
 /// A store in memory that obeys every law of [`ergon_core::store`] in the plainest way.
 ///
 /// It is the model that other stores are compared with, and the store for tests of applications: it
 /// scans everything, sorts it and takes what was asked for. There is no index, no cache and no
-/// thread. With the same calls, the same ids and a clock that tests turn, it answers the same.
+/// thread. With the same calls, the same ids, a clock that tests turn and a
+/// [journal](MemoryStoreBuilder::journal) of the same number, it answers the same.
 ///
 /// Where the laws leave a choice, it takes this one:
 ///
@@ -37,6 +43,9 @@ mod maintain;
 ///   earlier.
 /// * Sweeps take the earliest first: by end of lease, or of retention, then by id.
 /// * An invalid lease or limit is refused before an empty request is answered.
+/// * A place that a watcher kept outlives its lease. Of those whose lease is over, the one that is over
+///   for longest makes room for a new watcher.
+/// * While nobody watches, who reads at the end of the journal is told so with every read.
 ///
 /// Cheap to clone; clones share one store. Nothing is durable. A call takes time in proportion to
 /// the number of tasks stored.
@@ -89,6 +98,8 @@ impl MemoryStore {
             clock: Arc::new(SystemClock),
             limits: Limits::default(),
             retention: Retention::default(),
+            journal: SystemRng.next_u64(),
+            window: Window::default(),
         }
     }
 
@@ -125,9 +136,15 @@ impl MemoryStore {
         model.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the model in one atomic step, then wakes everybody who waits.
-    fn write<R>(&self, change: impl FnOnce(&mut Model) -> R) -> R {
-        let answer = change(&mut self.read());
+    /// Changes the model and records what happened, in one atomic step, then wakes everybody who
+    /// waits.
+    fn write<R>(&self, change: impl FnOnce(&mut Model, &mut Vec<Event>) -> R) -> R {
+        let mut events = Vec::new();
+        let mut model = self.read();
+        let answer = change(&mut model, &mut events);
+        // Who watches is decided by the clock of the store, whatever instant the request names.
+        model.journal.record(events, self.shared.clock.now());
+        drop(model);
         self.shared.changed.notify_waiters();
         answer
     }
@@ -140,6 +157,8 @@ pub struct MemoryStoreBuilder {
     clock: Arc<dyn Clock>,
     limits: Limits,
     retention: Retention,
+    journal: u64,
+    window: Window,
 }
 
 impl MemoryStoreBuilder {
@@ -161,15 +180,36 @@ impl MemoryStoreBuilder {
         self
     }
 
+    /// The number of the journal, by which cursors of other stores are recognised. Default: drawn at
+    /// random.
+    pub const fn journal(mut self, number: u64) -> Self {
+        self.journal = number;
+        self
+    }
+
+    /// About how many bytes of events the journal keeps; the newest entry is always kept. Default
+    /// 64 MiB.
+    pub const fn journal_bytes_max(mut self, bytes: usize) -> Self {
+        self.window.bytes_max = bytes;
+        self
+    }
+
+    /// How long the journal keeps events, by the clock of the store. Default one hour.
+    pub const fn journal_age_max(mut self, age: Duration) -> Self {
+        self.window.age_max = age;
+        self
+    }
+
     /// The store, empty.
     #[must_use]
     pub fn build(self) -> MemoryStore {
+        let journal = Journal::new(self.journal, self.window);
         MemoryStore {
             shared: Arc::new(Shared {
                 clock: self.clock,
                 limits: self.limits,
                 retention: self.retention,
-                model: Mutex::new(Model::default()),
+                model: Mutex::new(Model::new(journal)),
                 changed: Notify::new(),
             }),
         }
@@ -177,7 +217,7 @@ impl MemoryStoreBuilder {
 }
 
 /// Everything that the store knows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Model {
     tasks: BTreeMap<TaskId, Entry>,
     /// Who holds a unique key, by its hash.
@@ -185,6 +225,7 @@ struct Model {
     queues: BTreeMap<QueueName, Queue>,
     /// The token of the newest claim.
     newest_token: u64,
+    journal: Journal,
 }
 
 #[derive(Debug)]
@@ -194,9 +235,29 @@ struct Entry {
     progress: Progress,
     /// Whose claim it is and how long it lives; there is one exactly while the task is running.
     lease: Option<Lease>,
+    /// How far it has come, while it runs.
+    report: Option<KeptReport>,
 }
 
 impl Entry {
+    /// What happened to this task now, in its newest attempt.
+    fn event(&self, id: TaskId, attempt: u16, event: TaskEvent, at: Timestamp) -> Event {
+        let TaskSpec { queue, kind, .. } = &self.spec;
+        let task = TaskRef { id, queue: queue.clone(), kind: kind.clone(), attempt };
+        Event::task(at, task, event)
+    }
+
+    /// The attempt that runs, or else the last one, counted from 1; 0 before the first.
+    fn newest_attempt(&self) -> u16 {
+        let Progress { phase, attempt, .. } = self.progress;
+        if phase == Phase::Running { attempt.saturating_add(1) } else { attempt }
+    }
+
+    /// How long the newest claim is held, or was.
+    fn ran(&self, now: Timestamp) -> Duration {
+        self.progress.started_at.map_or(Duration::ZERO, |started_at| between(started_at, now))
+    }
+
     fn record(&self, id: TaskId, now: Timestamp) -> TaskRecord {
         TaskRecord {
             id,
@@ -204,6 +265,7 @@ impl Entry {
             created_at: self.created_at,
             progress: self.progress.clone(),
             state: self.progress.state(now),
+            report: self.report.clone(),
         }
     }
 }
@@ -227,14 +289,25 @@ struct Queue {
 }
 
 impl Model {
+    fn new(journal: Journal) -> Self {
+        Self {
+            tasks: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            newest_token: 0,
+            journal,
+        }
+    }
+
     /// Changes one task, and sees to what follows from any change: a task that is not running has
-    /// no lease, and one that left the scope of its unique key does not hold it. `None` when there
+    /// neither lease nor report, and one that left the scope of its unique key does not hold it. `None` when there
     /// is no such task.
     fn change<R>(&mut self, id: TaskId, change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
         let entry = self.tasks.get_mut(&id)?;
         let answer = change(entry);
         if entry.progress.phase != Phase::Running {
             entry.lease = None;
+            entry.report = None;
         }
         let key = entry.spec.unique;
         let has_left = |scope: UniqueScope| transition::has_left_scope(scope, &entry.progress);
@@ -304,12 +377,6 @@ impl Model {
         });
         waiting.map(|entry| entry.progress.run_at).min()
     }
-}
-
-/// How long it is from one instant to a later one; nothing when it is not later.
-fn between(from: Timestamp, to: Timestamp) -> Duration {
-    let micros = to_micros(to).saturating_sub(to_micros(from));
-    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
 #[cfg(test)]

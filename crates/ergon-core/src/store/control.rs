@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use crate::{
     command::{Applied, Command, Selection},
     error::StoreError,
+    limits::Limits,
     name::QueueName,
     time::Now,
 };
@@ -39,19 +40,28 @@ pub struct Capabilities {
     pub durable: bool,
     /// Several processes can share the store.
     pub multi_process: bool,
+    /// How large things may be. Default: [`Limits::default`].
+    pub limits: Limits,
 }
 
 impl Capabilities {
     /// Nothing beyond what every store can do.
     #[must_use]
-    pub const fn none() -> Self {
-        Self { durable: false, multi_process: false }
+    pub fn none() -> Self {
+        Self::default()
     }
 
     /// Whether an acknowledged write survives a crash of the machine.
     #[must_use]
     pub const fn durable(mut self, durable: bool) -> Self {
         self.durable = durable;
+        self
+    }
+
+    /// How large things may be.
+    #[must_use]
+    pub const fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 

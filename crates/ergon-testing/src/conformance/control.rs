@@ -256,7 +256,7 @@ pub async fn verdicts_come_in_the_order_of_the_ids(h: Harness) {
         (done, CommandVerdict::Illegal(State::Completed)),
         (pending, CommandVerdict::Unchanged),
     ];
-    assert_eq!(applied, Applied { verdicts: expected, more: false });
+    assert_eq!((&applied.verdicts, applied.more), (&expected, false));
     assert_eq!(applied.changed(), 2);
 }
 
@@ -282,7 +282,7 @@ pub async fn a_command_for_matching_tasks_takes_the_oldest(h: Harness) {
         let applied = h.apply_to(matching(limit), cancel_command()).await;
         let len = std::cmp::min(limit, ids.len());
         let expected: Vec<_> = ids.drain(..len).map(|id| (id, CommandVerdict::Applied)).collect();
-        assert_eq!(applied, Applied { verdicts: expected, more });
+        assert_eq!((applied.verdicts, applied.more), (expected, more));
     }
     assert_eq!(h.queue_info("other").await.counts.get(State::Pending), 1);
 }
@@ -298,7 +298,7 @@ pub async fn a_command_for_matching_tasks_answers_for_each(h: Harness) {
         (completed, CommandVerdict::Applied),
         (pending, CommandVerdict::Applied),
     ];
-    assert_eq!(applied, Applied { verdicts: expected, more: false });
+    assert_eq!((&applied.verdicts, applied.more), (&expected, false));
     let left = h.projection().await.tasks;
     assert_eq!(crate::harness::record_ids(&left), [running]);
 }

@@ -13,10 +13,10 @@ use crate::harness::{
     complete, fail, retry,
 };
 
-const NOTHING: Report = Report { done: 0, more: false, skipped: 0 };
+const NOTHING: Report = Report { done: 0, more: false, skipped: 0, events: Vec::new() };
 
 fn done(tasks: usize, more: bool) -> Report {
-    Report { done: tasks, more, skipped: 0 }
+    Report { done: tasks, more, ..Report::default() }
 }
 
 pub async fn a_task_of_a_dead_server_is_due_as_before(h: Harness) {

@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 use ergon_core::{
-    Applied, Command, CommandVerdict, Now, QueueName, Retention, Selection, StoreError, TaskId,
+    Applied, Command, CommandVerdict, Event, Now, QueueName, Retention, Selection, StoreError,
+    TaskEvent, TaskId,
+    event::QueueEvent,
     limits::BATCH_MAX,
     outcome::{check_batch, check_limit},
     store::{Capabilities, Control, QueueChange},
@@ -10,7 +12,7 @@ use ergon_core::{
 };
 use jiff::Timestamp;
 
-use super::{Entry, MemoryStore, Model};
+use super::{MemoryStore, Model};
 
 #[async_trait]
 impl Control for MemoryStore {
@@ -29,26 +31,30 @@ impl Control for MemoryStore {
         let command = transition::check_command(command.clone(), error_bytes_max, now)
             .map_err(StoreError::rejected)?;
         let retention = self.shared.retention;
-        Ok(self.write(|model| {
+        Ok(self.write(|model, events| {
             let (ids, more) = model.select(selection, now);
-            let apply = |id| (id, model.apply(id, &command, retention, now));
+            let apply = |id| (id, model.apply(id, &command, retention, now, events));
             let verdicts = ids.into_iter().map(apply).collect();
-            Applied { verdicts, more }
+            Applied { verdicts, more, events: events.clone() }
         }))
     }
 
-    async fn set_queue(&self, queue: &QueueName, change: &QueueChange) -> Result<(), StoreError> {
-        self.write(|model| {
-            let queue = model.queues.entry(queue.clone()).or_default();
-            if let Some(is_paused) = change.paused {
-                queue.is_paused = is_paused;
+    async fn set_queue(&self, queue: &QueueName, change: &QueueChange) -> Result<bool, StoreError> {
+        Ok(self.write(|model, events| {
+            let kept = model.queues.entry(queue.clone()).or_default();
+            let Some(is_paused) = change.paused else { return false };
+            let was_paused = std::mem::replace(&mut kept.is_paused, is_paused);
+            if was_paused == is_paused {
+                return false;
             }
-        });
-        Ok(())
+            let event = if is_paused { QueueEvent::Paused } else { QueueEvent::Resumed };
+            events.push(Event::queue(self.now(Now::Store), queue.clone(), event));
+            true
+        }))
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::none()
+        Capabilities::none().limits(self.shared.limits)
     }
 }
 
@@ -72,10 +78,18 @@ impl Model {
         command: &Command,
         retention: Retention,
         now: Timestamp,
+        events: &mut Vec<Event>,
     ) -> CommandVerdict {
-        let verdict = self.change(id, |Entry { progress, spec, .. }| {
-            let retention = retention.chosen_by(spec.retention);
-            transition::command(progress, &retention, command, now)
+        let verdict = self.change(id, |entry| {
+            let attempt = entry.newest_attempt();
+            let retention = retention.chosen_by(entry.spec.retention);
+            let verdict = transition::command(&mut entry.progress, &retention, command, now);
+            let is_requested = verdict == CommandVerdict::Requested;
+            if is_requested || verdict == CommandVerdict::Applied {
+                let event = TaskEvent::of_command(command, is_requested);
+                events.push(entry.event(id, attempt, event, now));
+            }
+            verdict
         });
         if *command == Command::Delete && verdict == Some(CommandVerdict::Applied) {
             self.delete(id);

@@ -4,17 +4,18 @@ use std::{cmp::min, pin::pin, time::Duration};
 
 use async_trait::async_trait;
 use ergon_core::{
-    ClaimedTask, KindName, Limits, Now, Outcome, Phase, QueueName, Rejection, Retention,
-    StoreError, TaskId, Verdict,
+    ClaimedTask, Event, KindName, Limits, Now, Outcome, Phase, ProgressReport, QueueName,
+    Rejection, Retention, StoreError, TaskEvent, TaskId, Verdict,
     outcome::check_batch,
+    report::{ClaimReport, KeptReport},
     store::{Beat, BeatReply, ClaimRequest, Dispatch, QueueSlots},
-    time::after,
+    time::{after, between},
     transition,
 };
 use jiff::Timestamp;
 use tokio::time::timeout;
 
-use super::{Entry, Lease, MemoryStore, Model, between};
+use super::{Entry, Lease, MemoryStore, Model};
 
 #[async_trait]
 impl Dispatch for MemoryStore {
@@ -22,15 +23,15 @@ impl Dispatch for MemoryStore {
         check_lease(request.lease)?;
         check_batch(request.limit)?;
         let now = self.now(request.now);
-        Ok(self.write(|model| model.claim_due(request, now)))
+        Ok(self.write(|model, events| model.claim_due(request, now, events)))
     }
 
     async fn finish(&self, outcomes: &[Outcome], now: Now) -> Result<Vec<Verdict>, StoreError> {
         check_batch(outcomes.len())?;
         let (limits, retention) = (&self.shared.limits, self.shared.retention);
         let now = self.now(now);
-        Ok(self.write(|model| {
-            let finish = |outcome| model.finish(outcome, limits, retention, now);
+        Ok(self.write(|model, events| {
+            let finish = |outcome| model.finish(outcome, limits, retention, now, events);
             outcomes.iter().map(finish).collect()
         }))
     }
@@ -39,7 +40,15 @@ impl Dispatch for MemoryStore {
         check_lease(beat.lease)?;
         check_batch(beat.held.len())?;
         let now = self.now(beat.now);
-        Ok(self.write(|model| model.beat(beat, now)))
+        Ok(self.write(|model, _events| model.beat(beat, now)))
+    }
+
+    async fn report(&self, reports: &[ClaimReport], now: Now) -> Result<Vec<Verdict>, StoreError> {
+        check_batch(reports.len())?;
+        let now = self.now(now);
+        Ok(self.write(|model, events| {
+            reports.iter().map(|report| model.report(report, now, events)).collect()
+        }))
     }
 
     async fn wait_for_work(&self, queues: &[QueueName], kinds: &[KindName], within: Duration) {
@@ -64,7 +73,12 @@ impl Dispatch for MemoryStore {
 }
 
 impl Model {
-    fn claim_due(&mut self, request: &ClaimRequest, now: Timestamp) -> Vec<ClaimedTask> {
+    fn claim_due(
+        &mut self,
+        request: &ClaimRequest,
+        now: Timestamp,
+        events: &mut Vec<Event>,
+    ) -> Vec<ClaimedTask> {
         let lease = Lease { server: request.server, until: after(now, request.lease) };
         let mut claimed = Vec::new();
         for QueueSlots { queue, slots } in &request.queues {
@@ -72,7 +86,12 @@ impl Model {
             let room = min(*slots, request.limit - claimed.len());
             for &id in due.iter().take(room) {
                 self.claim(id, lease, now);
-                claimed.extend(self.tasks.get(&id).map(|entry| entry.claimed(id, now)));
+                let Some(entry) = self.tasks.get(&id) else { continue };
+                let task = entry.claimed(id, now);
+                let waited = between(task.run_at, now);
+                let started = TaskEvent::Started { server: request.server, waited };
+                events.push(entry.event(id, task.attempt, started, now));
+                claimed.push(task);
             }
         }
         claimed
@@ -84,14 +103,39 @@ impl Model {
         limits: &Limits,
         retention: Retention,
         now: Timestamp,
+        events: &mut Vec<Event>,
     ) -> Verdict {
         let conclusion = outcome.conclusion.clone().storable(limits);
         let Outcome { id, token, .. } = *outcome;
-        let verdict = self.change(id, |Entry { progress, spec, .. }| {
-            let retention = retention.chosen_by(spec.retention);
-            transition::conclude(progress, &retention, token, &conclusion, now)
+        let verdict = self.change(id, |entry| {
+            let (attempt, ran) = (entry.newest_attempt(), entry.ran(now));
+            let retention = retention.chosen_by(entry.spec.retention);
+            let progress = &mut entry.progress;
+            let verdict = transition::conclude(progress, &retention, token, &conclusion, now);
+            let event = TaskEvent::of_outcome(progress, &conclusion, verdict, ran);
+            events.extend(event.map(|event| entry.event(id, attempt, event, now)));
+            verdict
         });
         verdict.unwrap_or(Verdict::Stale)
+    }
+
+    fn report(
+        &mut self,
+        claim: &ClaimReport,
+        now: Timestamp,
+        events: &mut Vec<Event>,
+    ) -> Verdict {
+        let live = self.tasks.get_mut(&claim.id).filter(|Entry { progress, .. }| {
+            progress.phase == Phase::Running && progress.token == claim.token
+        });
+        let Some(entry) = live else { return Verdict::Stale };
+        let ProgressReport { done, total, message } = claim.report.clone();
+        // The setter makes the message storable, whoever wrote it into the field.
+        let report = ProgressReport { done, total, ..ProgressReport::default() }.message(message);
+        entry.report = Some(KeptReport { at: now, report });
+        let progressed = TaskEvent::Progressed { done, total };
+        events.push(entry.event(claim.id, entry.newest_attempt(), progressed, now));
+        Verdict::Applied
     }
 
     fn beat(&mut self, beat: &Beat, now: Timestamp) -> BeatReply {

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use ergon_core::{
-    NewTask, Now, Progress, StoreError, UniqueKey, UniqueScope,
+    Event, NewTask, Now, Progress, StoreError, TaskEvent, UniqueKey, UniqueScope,
     store::{Enqueue, Inserted, check_insert},
     time::after,
 };
@@ -16,14 +16,14 @@ impl Enqueue for MemoryStore {
         let now = self.now(now);
         check_insert(tasks, &self.shared.limits, now)?;
         // Nothing can fail from here on, so that the batch is stored whole.
-        let insert_all =
-            |model: &mut Model| tasks.iter().map(|task| model.insert(task, now)).collect();
-        Ok(self.write(insert_all))
+        Ok(self.write(|model, events| {
+            tasks.iter().map(|task| model.insert(task, now, events)).collect()
+        }))
     }
 }
 
 impl Model {
-    fn insert(&mut self, task: &NewTask, now: Timestamp) -> Inserted {
+    fn insert(&mut self, task: &NewTask, now: Timestamp, events: &mut Vec<Event>) -> Inserted {
         if self.tasks.contains_key(&task.id) {
             return Inserted::AlreadyExists;
         }
@@ -41,7 +41,10 @@ impl Model {
             created_at: now,
             progress: Progress::fresh(task.priority, task.max_attempts, run_at),
             lease: None,
+            report: None,
         };
+        let enqueued = TaskEvent::Enqueued { run_at, priority: task.priority };
+        events.push(entry.event(task.id, 0, enqueued, now));
         self.tasks.insert(task.id, entry);
         Inserted::Created
     }

@@ -4,7 +4,7 @@ use std::{pin::pin, time::Duration};
 
 use async_trait::async_trait;
 use ergon_core::{
-    Count, Now, Order, Page, StoreError, TaskFilter, TaskId, TaskPage, TaskRecord,
+    Count, Now, Order, Page, Phase, StoreError, TaskFilter, TaskId, TaskPage, TaskRecord,
     filter::{COUNT_SCAN_MAX, PageBuilder},
     outcome::check_batch,
     store::{Inspect, QueueInfo, StateCounts},
@@ -63,12 +63,16 @@ impl Inspect for MemoryStore {
         let now = self.now(now);
         let model = self.read();
         let queues = model.queues.iter().map(|(name, queue)| {
-            let mut counts = StateCounts::default();
+            let (mut counts, mut oldest_due_at) = (StateCounts::default(), None);
             let tasks = model.tasks.values();
-            for entry in tasks.filter(|entry| entry.spec.queue == *name) {
-                counts.add(entry.progress.state(now), 1);
+            for Entry { progress, .. } in tasks.filter(|entry| entry.spec.queue == *name) {
+                counts.add(progress.state(now), 1);
+                if progress.phase == Phase::Waiting && progress.run_at <= now {
+                    let oldest = oldest_due_at.unwrap_or(progress.run_at);
+                    oldest_due_at = Some(std::cmp::min(oldest, progress.run_at));
+                }
             }
-            QueueInfo { name: name.clone(), is_paused: queue.is_paused, counts }
+            QueueInfo { name: name.clone(), is_paused: queue.is_paused, counts, oldest_due_at }
         });
         Ok(queues.collect())
     }

@@ -1,0 +1,100 @@
+//! Tells the sinks what this server committed.
+
+use std::time::Duration;
+
+use ergon_core::{
+    ClaimedTask, Outcome, TaskEvent, Verdict,
+    event::{Event, ServerEvent, TaskRef},
+    time::{after, between},
+};
+
+use crate::{
+    call::within,
+    shared::{Finished, Shared},
+};
+
+/// How long the store may take to record what happened to the server, so that it does not hold the
+/// end up.
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Tells which tasks the server has claimed.
+pub(crate) fn started(shared: &Shared, claimed: &[ClaimedTask]) {
+    if shared.sinks.is_empty() {
+        return;
+    }
+    let event = |task: &ClaimedTask| {
+        let waited = between(task.run_at, task.claimed_at);
+        let event = TaskEvent::Started { server: shared.id, waited };
+        Event::task(task.claimed_at, reference(task), event)
+    };
+    shared.sinks.publish(&claimed.iter().map(event).collect::<Vec<_>>());
+}
+
+/// What there is to tell of outcomes once they are recorded.
+#[derive(Debug)]
+pub(crate) struct Ended(Vec<End>);
+
+#[derive(Debug)]
+struct End {
+    task: TaskRef,
+    is_last: bool,
+    ran: Duration,
+}
+
+impl Ended {
+    /// Keeps what is needed of attempts that ended.
+    pub(crate) fn of(shared: &Shared, batch: &[Finished]) -> Self {
+        if shared.sinks.is_empty() {
+            return Self(Vec::new());
+        }
+        let end = |Finished { attempt, ran, .. }: &Finished| End {
+            task: reference(&attempt.task),
+            is_last: attempt.task.attempt >= attempt.task.max_attempts,
+            ran: *ran,
+        };
+        Self(batch.iter().map(end).collect())
+    }
+
+    /// Tells what the outcomes that were applied made of the tasks.
+    pub(crate) fn tell(self, shared: &Shared, outcomes: &[Outcome], verdicts: &[Verdict]) {
+        if self.0.is_empty() {
+            return;
+        }
+        let now = shared.clock.now();
+        let mut events = Vec::with_capacity(self.0.len());
+        for ((end, outcome), verdict) in self.0.into_iter().zip(outcomes).zip(verdicts) {
+            let End { task, is_last, ran } = end;
+            let conclusion = &outcome.conclusion;
+            let event = match verdict {
+                // The first answer was lost, and with it the word to the sinks.
+                Verdict::Applied | Verdict::AlreadyApplied => {
+                    let run_at = after(now, conclusion.delay());
+                    TaskEvent::of_conclusion(conclusion, is_last, run_at, ran)
+                }
+                Verdict::CancelRequested => TaskEvent::Cancelled { ran: Some(ran) },
+                Verdict::Stale => continue,
+            };
+            events.push(Event::task(now, task, event));
+        }
+        shared.sinks.publish(&events);
+    }
+}
+
+/// Tells what happened to the server, and has the store record it.
+pub(crate) async fn announce(shared: &Shared, event: ServerEvent) {
+    let announced = within(ANNOUNCE_TIMEOUT, shared.store.announce(shared.id, &event)).await;
+    if let Err(error) = announced {
+        tracing::debug!(%error, ?event, "what happened to the server is not in the journal");
+    }
+    shared.sinks.publish(&[Event::server(shared.clock.now(), shared.id, event)]);
+}
+
+pub(crate) fn reference(task: &ClaimedTask) -> TaskRef {
+    let ClaimedTask { id, spec, attempt, .. } = task;
+    TaskRef {
+        id: *id,
+        queue: spec.queue.clone(),
+        kind: spec.kind.clone(),
+        attempt: *attempt,
+    }
+}
