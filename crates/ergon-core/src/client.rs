@@ -18,10 +18,12 @@ use crate::{
 
 mod enqueue;
 mod handle;
+mod propagation;
 
 pub use self::{
     enqueue::{Answer, Enqueue, EnqueueMany},
     handle::{Enqueued, Handle, HandleResult, ResultError},
+    propagation::{Propagation, Purpose, Sent, Underway},
 };
 
 /// Enqueues tasks. Cheap to clone; needs no server and no handlers, only the payload types.
@@ -62,6 +64,7 @@ struct Inner {
     limits: Limits,
     queue_options: BTreeMap<String, TaskOptions>,
     sinks: Sinks,
+    propagation: Option<Arc<dyn Propagation>>,
 }
 
 impl Client {
@@ -81,6 +84,7 @@ impl Client {
                 limits: Limits::default(),
                 queue_options: BTreeMap::new(),
                 sinks: Sinks::default(),
+                propagation: None,
             },
         }
     }
@@ -175,6 +179,13 @@ impl ClientBuilder {
     /// Tells several sinks.
     pub fn sinks(mut self, sinks: &Sinks) -> Self {
         self.inner.sinks.extend(sinks);
+        self
+    }
+
+    /// Lets new tasks carry where they come from, such as the trace that enqueued them, and follows
+    /// their enqueues. Default: nothing.
+    pub fn propagation(mut self, propagation: Arc<dyn Propagation>) -> Self {
+        self.inner.propagation = Some(propagation);
         self
     }
 

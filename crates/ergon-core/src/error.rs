@@ -78,6 +78,20 @@ pub enum Rejection {
         /// Which duration.
         what: &'static str,
     },
+    /// A document without a proper key, or twice in one batch.
+    #[error("document key {key:?} is not 1 to 512 bytes without control characters, or repeated")]
+    InvalidDocumentKey {
+        /// The key.
+        key: String,
+    },
+    /// A document, or all of a batch together, larger than can be kept.
+    #[error("document of {len} bytes exceeds {max}")]
+    DocumentTooLarge {
+        /// Its size in bytes.
+        len: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
     /// A watcher that would watch for too long by one call.
     #[error("the lease of a watcher exceeds {} s", max.as_secs())]
     WatchTooLong {
@@ -253,6 +267,7 @@ impl From<Rejection> for EnqueueError {
             Rejection::InvalidUniqueScope => "unique",
             Rejection::RepeatedId { .. } => "id",
             Rejection::BatchBytes { .. } | Rejection::InvalidLimit { .. } => "batch",
+            Rejection::InvalidDocumentKey { .. } | Rejection::DocumentTooLarge { .. } => "document",
             Rejection::WatchTooLong { .. } | Rejection::TooManyWatchers { .. } => "watcher",
         };
         Self::InvalidOptions { field, reason: reason.to_string() }

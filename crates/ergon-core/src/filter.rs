@@ -342,6 +342,7 @@ mod tests {
             created_at: at(100),
             progress: Progress::fresh(0, 1, at(100)),
             state: State::Pending,
+            report: None,
         }
     }
 

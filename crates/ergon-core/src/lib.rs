@@ -20,8 +20,10 @@
 //! Implement the six role traits of [`store`]; the rules they have to obey are pure functions in
 //! [`transition`], and `ergon-testing` proves the result with its conformance suite.
 
+pub mod attempt;
 pub mod client;
 pub mod command;
+pub mod document;
 pub mod error;
 pub mod event;
 pub mod filter;

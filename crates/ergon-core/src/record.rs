@@ -162,7 +162,7 @@ fn metadata_bytes(metadata: &Metadata) -> usize {
     metadata.iter().map(|(key, value)| key.len() + value.len()).sum()
 }
 
-fn check_metadata(metadata: &Metadata, limits: &Limits) -> Result<(), Rejection> {
+pub(crate) fn check_metadata(metadata: &Metadata, limits: &Limits) -> Result<(), Rejection> {
     let (len, max) = (metadata_bytes(metadata), limits.metadata_bytes_max);
     if len > max {
         return Err(Rejection::MetadataTooLarge { len, max });

@@ -10,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use ergon_core::{ClaimedTask, TaskId, store::Held};
+use ergon_core::{
+    ClaimedTask, TaskId,
+    attempt::{Follower, Followers},
+    store::Held,
+};
 use futures_util::task::AtomicWaker;
 use tokio::{sync::Notify, time::Instant};
 
@@ -63,6 +67,8 @@ pub(crate) struct Attempt {
     told: Notify,
     /// Wakes whoever drives the handler.
     pub(crate) driver: AtomicWaker,
+    /// Who is told what came of the attempt.
+    followers: Mutex<Followers>,
 }
 
 impl Attempt {
@@ -76,6 +82,7 @@ impl Attempt {
             flags: AtomicU8::new(0),
             told: Notify::const_new(),
             driver: AtomicWaker::new(),
+            followers: Mutex::default(),
         }
     }
 
@@ -123,6 +130,19 @@ impl Attempt {
     /// Notes that the handler has ended. Wakes nobody: there is nobody left to tell.
     pub(crate) fn set_ended(&self) {
         self.flags.fetch_or(flag::ENDED, Ordering::AcqRel);
+    }
+
+    /// Has a follower told what comes of the attempt. When it has ended it is too late for that.
+    pub(crate) fn follow(&self, follower: Follower) {
+        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.has(flag::ENDED) {
+            followers.push(follower);
+        }
+    }
+
+    /// Takes the followers, at the end of the attempt.
+    pub(crate) fn take_followers(&self) -> Followers {
+        std::mem::take(&mut self.followers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn cancel_reason(&self) -> Option<CancelReason> {

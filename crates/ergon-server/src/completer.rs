@@ -80,10 +80,10 @@ async fn complete(
 /// Records a batch, however often that takes, unless the server gives up.
 ///
 /// A call whose answer was lost is repeated as it was: outcomes that were applied are recognised.
-async fn flush(shared: Arc<Shared>, batch: Vec<Finished>) {
+async fn flush(shared: Arc<Shared>, mut batch: Vec<Finished>) {
     let mut flight = Flight { shared: &shared, outcomes: Vec::with_capacity(batch.len()) };
     let mut marks = Vec::with_capacity(batch.len());
-    let ended = Ended::of(&shared, &batch);
+    let ended = Ended::of(&shared, &mut batch);
     for Finished { attempt, conclusion, .. } in batch {
         marks.push(Mark::of(&conclusion, attempt.task.attempt >= attempt.task.max_attempts));
         let Held { id, token } = attempt.held();

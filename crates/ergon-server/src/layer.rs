@@ -7,7 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use ergon_core::TaskError;
+use ergon_core::{
+    ClaimedTask, ServerId, TaskError,
+    attempt::{AttemptInfo, Follower},
+};
 use futures_util::future::BoxFuture;
 use tower::{Layer, Service, ServiceExt as _, util::BoxCloneSyncService};
 
@@ -36,6 +39,20 @@ impl Call {
     #[must_use]
     pub fn payload(&self) -> &Bytes {
         &self.context.attempt_shared().task.spec.payload
+    }
+}
+
+impl AttemptInfo for Call {
+    fn task(&self) -> &ClaimedTask {
+        &self.context.attempt_shared().task
+    }
+
+    fn server(&self) -> ServerId {
+        self.context.attempt_shared().home.server
+    }
+
+    fn follow(&self, follower: Follower) {
+        self.context.attempt_shared().follow(follower);
     }
 }
 

@@ -52,18 +52,23 @@ impl Seat {
     pub(crate) async fn hand_in(mut self, conclusion: Conclusion) {
         self.attempt.set_ended();
         self.progress = Progress::HandedIn;
+        let finished = self.finished(conclusion);
         if self.attempt.has(flag::DISOWNED) {
             // The claim is somebody else's by now, and so is the task: there is nothing to record.
             self.shared.tally.stale.fetch_add(1, Relaxed);
             self.shared.held.remove([&self.attempt.held()]);
             return;
         }
-        let ran = self.since.elapsed();
-        let finished = Finished { attempt: Arc::clone(&self.attempt), conclusion, ran };
         if let Err(closed) = self.shared.outcomes.send(finished).await {
             let id = closed.0.attempt.task.id;
             tracing::warn!(%id, "an attempt outlived its server; its outcome is not recorded");
         }
+    }
+
+    fn finished(&self, conclusion: Conclusion) -> Finished {
+        let attempt = Arc::clone(&self.attempt);
+        let followers = attempt.take_followers();
+        Finished { attempt, conclusion, ran: self.since.elapsed(), followers }
     }
 
     /// What is recorded when nobody said how the attempt ended.
@@ -83,8 +88,7 @@ impl Drop for Seat {
         self.attempt.set_ended();
         let ran = self.since.elapsed();
         if self.progress != Progress::HandedIn {
-            let attempt = Arc::clone(&self.attempt);
-            let finished = Finished { attempt, conclusion: self.fallback(), ran };
+            let finished = self.finished(self.fallback());
             if self.shared.outcomes.try_send(finished).is_err() {
                 // There is no room, and nobody to wait for it: others take the task when its lease
                 // ends.

@@ -191,11 +191,12 @@ impl Server {
         let Self { parts, handle } = self;
         let now = parts.clock.now();
         let (sender, receiver) = mpsc::channel(parts.config.outcomes_max);
+        let server = parts.ids.next_server(now);
         let shared = Arc::new(Shared {
-            id: parts.ids.next_server(now),
+            id: server,
             limits: parts.store.capabilities().limits,
             store: parts.store,
-            home: Arc::new(Home { client: parts.client, reports: Reports::default() }),
+            home: Arc::new(Home { server, client: parts.client, reports: Reports::default() }),
             sinks: parts.sinks,
             rng: parts.rng,
             clock: parts.clock,

@@ -5,7 +5,9 @@ use std::{
     time::Duration,
 };
 
-use ergon_core::{Client, Clock, Conclusion, Limits, Rng, ServerId, Store, event::Sinks};
+use ergon_core::{
+    Client, Clock, Conclusion, Limits, Rng, ServerId, Store, attempt::Followers, event::Sinks,
+};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -26,11 +28,21 @@ pub(crate) struct Finished {
     pub(crate) conclusion: Conclusion,
     /// From the start of the handler to its end; nothing when it was not started.
     pub(crate) ran: Duration,
+    /// Who is told what came of it.
+    pub(crate) followers: Followers,
+}
+
+impl Finished {
+    /// An attempt that was never started.
+    pub(crate) fn unstarted(attempt: Arc<Attempt>, conclusion: Conclusion) -> Self {
+        Self { attempt, conclusion, ran: Duration::ZERO, followers: Followers::default() }
+    }
 }
 
 /// What every attempt can reach.
 #[derive(Debug)]
 pub(crate) struct Home {
+    pub(crate) server: ServerId,
     pub(crate) client: Client,
     pub(crate) reports: Reports,
 }

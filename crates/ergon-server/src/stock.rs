@@ -90,7 +90,7 @@ impl Stock {
                     tracing::error!(%id, "the store handed out what was not asked for");
                     attempt.set_ended();
                     let conclusion = Conclusion::Snooze { delay: MISPLACED_DELAY };
-                    misplaced.push(Finished { attempt, conclusion, ran: Duration::ZERO });
+                    misplaced.push(Finished::unstarted(attempt, conclusion));
                 }
             }
         }
@@ -150,7 +150,7 @@ pub(crate) fn released(shared: &Shared, stocked: Vec<Ready>) -> Vec<Finished> {
             shared.held.remove([&attempt.held()]);
         } else {
             let conclusion = Conclusion::Release;
-            finished.push(Finished { attempt, conclusion, ran: Duration::ZERO });
+            finished.push(Finished::unstarted(attempt, conclusion));
         }
     }
     finished

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use ergon_core::{
     ClaimedTask, Outcome, TaskEvent, Verdict,
+    attempt::{AttemptEnd, Followers},
     event::{Event, ServerEvent, TaskRef},
     time::{after, between},
 };
 
 use crate::{
-    call::within,
+    call::{caught, within},
     shared::{Finished, Shared},
 };
 
@@ -39,20 +40,22 @@ struct End {
     task: TaskRef,
     is_last: bool,
     ran: Duration,
+    followers: Followers,
 }
 
 impl Ended {
     /// Keeps what is needed of attempts that ended.
-    pub(crate) fn of(shared: &Shared, batch: &[Finished]) -> Self {
-        if shared.sinks.is_empty() {
+    pub(crate) fn of(shared: &Shared, batch: &mut [Finished]) -> Self {
+        if shared.sinks.is_empty() && batch.iter().all(|finished| finished.followers.is_empty()) {
             return Self(Vec::new());
         }
-        let end = |Finished { attempt, ran, .. }: &Finished| End {
+        let end = |Finished { attempt, ran, followers, .. }: &mut Finished| End {
             task: reference(&attempt.task),
             is_last: attempt.task.attempt >= attempt.task.max_attempts,
             ran: *ran,
+            followers: std::mem::take(followers),
         };
-        Self(batch.iter().map(end).collect())
+        Self(batch.iter_mut().map(end).collect())
     }
 
     /// Tells what the outcomes that were applied made of the tasks.
@@ -63,7 +66,7 @@ impl Ended {
         let now = shared.clock.now();
         let mut events = Vec::with_capacity(self.0.len());
         for ((end, outcome), verdict) in self.0.into_iter().zip(outcomes).zip(verdicts) {
-            let End { task, is_last, ran } = end;
+            let End { task, is_last, ran, followers } = end;
             let conclusion = &outcome.conclusion;
             let event = match verdict {
                 // The first answer was lost, and with it the word to the sinks.
@@ -74,9 +77,19 @@ impl Ended {
                 Verdict::CancelRequested => TaskEvent::Cancelled { ran: Some(ran) },
                 Verdict::Stale => continue,
             };
+            follow(followers, &AttemptEnd::new(conclusion, &event));
             events.push(Event::task(now, task, event));
         }
         shared.sinks.publish(&events);
+    }
+}
+
+/// Tells the followers of an attempt. They are code of others: what panics is not recorded twice.
+fn follow(followers: Followers, end: &AttemptEnd<'_>) {
+    if !followers.is_empty()
+        && let Err(panic) = caught(|| followers.tell(end))
+    {
+        tracing::error!(panic, "a follower of an attempt panicked");
     }
 }
 
@@ -91,10 +104,5 @@ pub(crate) async fn announce(shared: &Shared, event: ServerEvent) {
 
 pub(crate) fn reference(task: &ClaimedTask) -> TaskRef {
     let ClaimedTask { id, spec, attempt, .. } = task;
-    TaskRef {
-        id: *id,
-        queue: spec.queue.clone(),
-        kind: spec.kind.clone(),
-        attempt: *attempt,
-    }
+    TaskRef { id: *id, queue: spec.queue.clone(), kind: spec.kind.clone(), attempt: *attempt }
 }

@@ -7,7 +7,9 @@
 )]
 
 mod fixture;
+mod reader;
 mod snapshot;
+mod told;
 
 use std::{
     any::Any,
@@ -31,7 +33,12 @@ use ergon_core::{
 };
 use jiff::Timestamp;
 
-pub use self::{fixture::*, snapshot::Snapshot};
+pub use self::{
+    fixture::*,
+    reader::{Reader, by_task, watcher},
+    snapshot::Snapshot,
+    told::{Told, ToldTask, tell},
+};
 
 /// When a harness begins: 2024-01-01T00:00:00Z, in microseconds since 1970.
 const START_MICROS: i64 = 1_704_067_200_000_000;

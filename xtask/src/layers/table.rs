@@ -74,8 +74,18 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row { name: "ergon-server", dev: &["ergon-testing"], ..POINT },
     Row { name: "ergon-events", dev: &["ergon-testing"], ..POINT },
-    Row { name: "ergon-prometheus", dev: &["ergon-testing"], never: &[REDB, SQL, HTTP, OTEL], ..POINT },
-    Row { name: "ergon-otel", dev: &["ergon-testing"], never: &[REDB, SQL, HTTP, PROMETHEUS], ..POINT },
+    Row {
+        name: "ergon-prometheus",
+        dev: &["ergon-testing"],
+        never: &[REDB, SQL, HTTP, OTEL],
+        ..POINT
+    },
+    Row {
+        name: "ergon-otel",
+        dev: &["ergon-testing"],
+        never: &[REDB, SQL, HTTP, PROMETHEUS],
+        ..POINT
+    },
     Row {
         name: "ergon-monitor",
         optional: &["ergon-events"],

@@ -42,15 +42,18 @@ fn check_table(table: &Table, files: &[File]) -> Vec<Finding> {
     let code = files.iter().filter(|file| {
         file.path == table.code || table.code.ends_with('/') && file.path.starts_with(table.code)
     });
-    let named: BTreeSet<&str> =
-        code.flat_map(|file| product(&file.content).split('"').skip(1).step_by(2))
-            .filter(|&text| (table.is_name)(text))
-            .collect();
+    let named: BTreeSet<&str> = code
+        .flat_map(|file| product(&file.content).split('"').skip(1).step_by(2))
+        .filter(|&text| (table.is_name)(text))
+        .collect();
     if named.is_empty() {
         return Vec::new();
     }
     let Some(document) = files.iter().find(|file| file.path == table.document) else {
-        return vec![Finding::in_file(table.document, format!("describe what {} names", table.code))];
+        return vec![Finding::in_file(
+            table.document,
+            format!("describe what {} names", table.code),
+        )];
     };
     let described: BTreeSet<&str> = document.content.lines().filter_map(row).collect();
     let missing = named.difference(&described).map(|name| format!("no row for `{name}`"));
@@ -80,10 +83,8 @@ mod tests {
     fn check_pair(code: &str, document: &str, expected: &[&str]) {
         let file =
             |path: &str, content: &str| File { path: path.to_owned(), content: content.to_owned() };
-        let files = [
-            file("crates/ergon-core/src/event/kind.rs", code),
-            file("docs/events.md", document),
-        ];
+        let files =
+            [file("crates/ergon-core/src/event/kind.rs", code), file("docs/events.md", document)];
         expect(&check(&files), expected);
     }
 

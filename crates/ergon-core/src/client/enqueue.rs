@@ -11,7 +11,10 @@ use std::{
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{Client, Enqueued, Handle, Inner};
+use super::{
+    Client, Enqueued, Handle, Inner,
+    propagation::{Purpose, Sent, Underway, carry},
+};
 use crate::{
     error::{EnqueueError, InvalidName, StoreError},
     event::{Event, TaskEvent, TaskRef},
@@ -19,7 +22,7 @@ use crate::{
     limits::{BATCH_BYTES_MAX, BATCH_MAX},
     name::KindName,
     options::{TaskOptions, forwarded_setters, with_task_options},
-    record::{NewTask, TaskSpec},
+    record::{Metadata, NewTask, TaskSpec},
     retry::RetryPolicy,
     store::Inserted,
     time::Now,
@@ -100,6 +103,14 @@ impl<O> Enqueue<O> {
     ///
     /// Every [`EnqueueError`] but those of the store.
     pub fn into_new_task(self) -> Result<NewTask, EnqueueError> {
+        let client = self.client.clone();
+        let mut tasks = [self.make()?];
+        drop(client.begin(Purpose::Create, &mut tasks));
+        let [task] = tasks;
+        Ok(task)
+    }
+
+    fn make(self) -> Result<NewTask, EnqueueError> {
         let inner = &self.client.inner;
         let kind = self.kind.map_err(|error| invalid_kind(&error))?;
         let payload = self.payload.map_err(|source| EnqueueError::Encode { source })?;
@@ -125,14 +136,13 @@ impl<O> Enqueue<O> {
     }
 
     async fn send(self) -> Result<Enqueued<O>, EnqueueError> {
-        let (task, answer) = self.into_parts();
-        let task = task?;
-        let tasks = [task];
-        let inserted = answer.client.store().insert(&tasks, Now::Store).await?;
+        let (client, on_duplicate) = (self.client.clone(), self.on_duplicate);
+        let answer = Answer { client, on_duplicate, output: PhantomData };
+        let mut tasks = [self.make()?];
+        let inserted = answer.client.send(&mut tasks).await?;
         let [first] = inserted[..] else {
-            return Err(miscounted(inserted.len(), 1));
+            return Err(miscounted(inserted.len(), 1).into());
         };
-        answer.client.tell(&tasks, &inserted);
         answer.to(tasks[0].id, first)
     }
 }
@@ -220,6 +230,13 @@ impl<O> EnqueueMany<O> {
     ///
     /// Every [`EnqueueError`] but those of the store.
     pub fn into_new_tasks(self) -> Result<Vec<NewTask>, EnqueueError> {
+        let client = self.client.clone();
+        let mut tasks = self.make()?;
+        drop(client.begin(Purpose::Create, &mut tasks));
+        Ok(tasks)
+    }
+
+    fn make(self) -> Result<Vec<NewTask>, EnqueueError> {
         let inner = &self.client.inner;
         let kind = self.kind.map_err(|error| invalid_kind(&error))?;
         let options = with_queue_options(&self.client, self.options.or(self.kind_options));
@@ -260,22 +277,9 @@ impl<O: Send + 'static> EnqueueMany<O> {
         let client = self.client.clone();
         let on_duplicate = OnDuplicate::Answer;
         let answer = Answer { client: client.clone(), on_duplicate, output: PhantomData };
-        let tasks = self.into_new_tasks()?;
-        let mut enqueued = Vec::with_capacity(tasks.len());
-        let mut rest = tasks.as_slice();
-        while !rest.is_empty() {
-            let (batch, later) = rest.split_at(batch_len(rest));
-            let inserted = client.store().insert(batch, Now::Store).await?;
-            if inserted.len() != batch.len() {
-                return Err(miscounted(inserted.len(), batch.len()));
-            }
-            client.tell(batch, &inserted);
-            for (task, inserted) in batch.iter().zip(inserted) {
-                enqueued.push(answer.to(task.id, inserted)?);
-            }
-            rest = later;
-        }
-        Ok(enqueued)
+        let mut tasks = self.make()?;
+        let inserted = client.send(&mut tasks).await?;
+        tasks.iter().zip(inserted).map(|(task, inserted)| answer.to(task.id, inserted)).collect()
     }
 }
 
@@ -289,6 +293,45 @@ impl<O: Send + 'static> IntoFuture for EnqueueMany<O> {
 }
 
 impl Client {
+    /// Gives new tasks what they are to carry, and begins to follow their enqueue.
+    fn begin(&self, purpose: Purpose, tasks: &mut [NewTask]) -> Option<Box<dyn Underway>> {
+        let Inner { propagation, limits, .. } = &*self.inner;
+        let propagation = propagation.as_ref().filter(|_| !tasks.is_empty())?;
+        let mut metadata = Metadata::new();
+        let underway = propagation.begin(purpose, tasks, &mut metadata);
+        carry(tasks, &metadata, limits);
+        Some(underway)
+    }
+
+    /// Stores new tasks batch by batch, and tells everybody what came of them.
+    async fn send(&self, tasks: &mut [NewTask]) -> Result<Vec<Inserted>, StoreError> {
+        let underway = self.begin(Purpose::Send, tasks);
+        let (mut inserted, mut error) = (Vec::new(), None);
+        let mut rest = &*tasks;
+        while !rest.is_empty() && error.is_none() {
+            let (batch, later) = rest.split_at(batch_len(rest));
+            match self.insert(batch).await {
+                Ok(answers) if inserted.is_empty() => inserted = answers,
+                Ok(answers) => inserted.extend(answers),
+                Err(failed) => error = Some(failed),
+            }
+            rest = later;
+        }
+        if let Some(underway) = underway {
+            underway.end(&Sent::of(&inserted, error.as_ref()));
+        }
+        error.map_or(Ok(inserted), Err)
+    }
+
+    async fn insert(&self, batch: &[NewTask]) -> Result<Vec<Inserted>, StoreError> {
+        let inserted = self.store().insert(batch, Now::Store).await?;
+        if inserted.len() != batch.len() {
+            return Err(miscounted(inserted.len(), batch.len()));
+        }
+        self.tell(batch, &inserted);
+        Ok(inserted)
+    }
+
     /// Tells the sinks what came of new tasks.
     fn tell(&self, tasks: &[NewTask], inserted: &[Inserted]) {
         let Inner { sinks, clock, .. } = &*self.inner;
@@ -333,9 +376,9 @@ fn with_queue_options(client: &Client, options: TaskOptions) -> TaskOptions {
 }
 
 /// A store that breaks its first law: nobody knows what became of which task.
-fn miscounted(answers: usize, tasks: usize) -> EnqueueError {
+fn miscounted(answers: usize, tasks: usize) -> StoreError {
     let source = format!("the store gave {answers} answers for {tasks} tasks").into();
-    EnqueueError::Store { source: StoreError::Backend { source } }
+    StoreError::Backend { source }
 }
 
 fn invalid_kind(error: &InvalidName) -> EnqueueError {

@@ -123,6 +123,12 @@ impl EventKindSet {
         self.0 & (1 << kind as u64) != 0
     }
 
+    /// Says whether some kind is in both sets.
+    #[must_use]
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
     /// The kinds that are in either set.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
@@ -171,6 +177,8 @@ mod tests {
         assert!(all.clone().all(|kind| EventKindSet::EVERY.contains(kind)));
         assert!(!all.clone().any(|kind| EventKindSet::EMPTY.contains(kind)));
         assert_eq!(EventKindSet::from(EventKind::TaskFailed).union(set), set);
+        assert!(set.intersects(EventKind::TaskFailed.into()));
+        assert!(!set.intersects(EventKind::TaskEnqueued.into()));
         assert_eq!(format!("{set:?}"), "{TaskFailed, ServerStopped}");
         assert!(all.clone().all(|kind| all.clone().collect::<EventKindSet>().contains(kind)));
     }

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use crate::{
     command::{Applied, Command, Selection},
+    document::{Put, PutVerdict, check_puts},
     error::StoreError,
     limits::Limits,
     name::QueueName,
@@ -103,6 +104,20 @@ pub trait Control: Send + Sync {
     ///
     /// What the backend reports.
     async fn set_queue(&self, queue: &QueueName, change: &QueueChange) -> Result<bool, StoreError>;
+
+    /// Writes documents, durably, and answers one by one: each is written, or changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// By law 3; [`StoreError::Rejected`] as [`check_puts`](crate::document::check_puts) says; what the
+    /// backend reports.
+    ///
+    /// # Cancel safety
+    ///
+    /// All or nothing for each document.
+    async fn put(&self, puts: &[Put]) -> Result<Vec<PutVerdict>, StoreError> {
+        check_puts(puts).and(Err(StoreError::Conflict))
+    }
 
     /// What this store can do that not every store can.
     fn capabilities(&self) -> Capabilities;

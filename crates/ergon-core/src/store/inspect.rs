@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::{
+    document::{Document, DocumentRange, check_range},
     error::StoreError,
     filter::{Count, Page, TaskFilter, TaskPage},
     id::TaskId,
@@ -102,6 +103,18 @@ pub trait Inspect: Send + Sync {
     ///
     /// What the backend reports.
     async fn queues(&self, now: Now) -> Result<Vec<QueueInfo>, StoreError>;
+
+    /// Reads documents by key. Those that have expired are left out.
+    ///
+    /// A page ends early, but not empty, once its bodies exceed
+    /// [`PAGE_BYTES_MAX`](crate::limits::PAGE_BYTES_MAX): go on behind its last key until it is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Rejected`] when the limit is out of range; what the backend reports.
+    async fn documents(&self, range: &DocumentRange) -> Result<Vec<Document>, StoreError> {
+        check_range(range).and(Err(StoreError::Conflict))
+    }
 
     /// Waits until the task is finished or gone, or `within` has passed; says whether it is.
     ///

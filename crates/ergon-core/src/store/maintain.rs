@@ -108,7 +108,8 @@ pub trait Maintain: Send + Sync {
     /// [`StoreError::Rejected`] when the limit is out of range, and what the backend reports.
     async fn rescue_expired(&self, request: &RescueRequest) -> Result<Report, StoreError>;
 
-    /// Removes finished tasks that outlived their retention; never an unfinished one.
+    /// Removes finished tasks that outlived their retention; never an unfinished one. Removes documents
+    /// that have expired too, without counting them.
     ///
     /// A task goes at the earliest when its retention is over, and at the latest in the first sweep
     /// one second after.

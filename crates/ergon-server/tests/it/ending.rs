@@ -170,9 +170,12 @@ async fn a_store_that_broke_for_good_shows_and_keeps_nobody_busy() {
 async fn a_sweep_that_found_nothing_yet_goes_on_while_there_is_more() {
     let store = memory();
     let scripted = Scripted::new(store.clone());
-    let (nothing, some) =
-        (Report { more: true, ..Report::default() }, Report { done: 1, more: true, skipped: 0 });
-    scripted.script_sweeps([nothing, nothing, some, nothing, nothing]);
+    let (nothing, some) = (
+        Report { more: true, ..Report::default() },
+        Report { done: 1, more: true, ..Report::default() },
+    );
+    let again = || nothing.clone();
+    scripted.script_sweeps([again(), again(), some, again(), again()]);
     let config = ServerConfig::new().rescue_interval(SECOND * 60);
     let work = async |work: Work| Ok(work.number);
     let server = start(Server::builder(scripted.clone()).config(config).handler(work));

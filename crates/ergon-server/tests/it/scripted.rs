@@ -12,10 +12,14 @@ use std::{
 use async_trait::async_trait;
 use ergon_core::{
     Applied, ClaimedTask, Command, Count, KindName, NewTask, Now, Outcome, Page, QueueName,
-    Selection, StoreError, TaskFilter, TaskId, TaskPage, TaskRecord, Verdict,
+    Selection, ServerId, StoreError, TaskFilter, TaskId, TaskPage, TaskRecord, Verdict,
+    WatcherName,
+    event::ServerEvent,
+    report::ClaimReport,
     store::{
-        Beat, BeatReply, Capabilities, ClaimRequest, Control, Dispatch, Enqueue, Inserted, Inspect,
-        Maintain, PruneRequest, QueueChange, QueueInfo, Report, RescueRequest,
+        Beat, BeatReply, Capabilities, Changes, ClaimRequest, Control, Cursor, Dispatch, Enqueue,
+        Inserted, Inspect, Maintain, Observe, PruneRequest, QueueChange, QueueInfo, Report,
+        RescueRequest, Watch, Watched, WatcherInfo,
     },
 };
 use ergon_testing::MemoryStore;
@@ -88,6 +92,10 @@ impl Dispatch for Scripted {
         self.begin()?.beat(beat).await
     }
 
+    async fn report(&self, reports: &[ClaimReport], now: Now) -> Result<Vec<Verdict>, StoreError> {
+        self.begin()?.report(reports, now).await
+    }
+
     async fn wait_for_work(&self, queues: &[QueueName], kinds: &[KindName], within: Duration) {
         // A store that is broken has nothing to wait for.
         if let Ok(store) = self.begin() {
@@ -151,11 +159,44 @@ impl Control for Scripted {
         self.begin()?.apply(selection, command, now).await
     }
 
-    async fn set_queue(&self, queue: &QueueName, change: &QueueChange) -> Result<(), StoreError> {
+    async fn set_queue(&self, queue: &QueueName, change: &QueueChange) -> Result<bool, StoreError> {
         self.begin()?.set_queue(queue, change).await
     }
 
     fn capabilities(&self) -> Capabilities {
         self.store.capabilities()
+    }
+}
+
+#[async_trait]
+impl Observe for Scripted {
+    async fn watch(&self, watch: &Watch) -> Result<Watched, StoreError> {
+        self.begin()?.watch(watch).await
+    }
+
+    async fn unwatch(&self, name: &WatcherName) -> Result<bool, StoreError> {
+        self.begin()?.unwatch(name).await
+    }
+
+    async fn watchers(&self) -> Result<Vec<WatcherInfo>, StoreError> {
+        self.begin()?.watchers().await
+    }
+
+    async fn latest(&self) -> Result<Cursor, StoreError> {
+        self.begin()?.latest().await
+    }
+
+    async fn changes(&self, after: &Cursor, limit: usize) -> Result<Changes, StoreError> {
+        self.begin()?.changes(after, limit).await
+    }
+
+    async fn wait_for_changes(&self, after: &Cursor, within: Duration) {
+        if let Ok(store) = self.begin() {
+            store.wait_for_changes(after, within).await;
+        }
+    }
+
+    async fn announce(&self, server: ServerId, event: &ServerEvent) -> Result<(), StoreError> {
+        self.begin()?.announce(server, event).await
     }
 }
