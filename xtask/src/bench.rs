@@ -10,7 +10,7 @@ use crate::command::{cargo, pass_through};
 /// What to measure.
 #[derive(Args, Debug)]
 pub(crate) struct Request {
-    /// The benchmark's name: `redb` or `postgres`
+    /// The benchmark's name: `redb`, `postgres` or `events`
     name: String,
     /// Print one JSON object a line on stdout, and nothing else there
     #[arg(long)]

@@ -1,4 +1,4 @@
-//! Installs the servers that some tests need, where the package manager is apt.
+//! Installs the servers and tools that some tests need, where the package manager is apt.
 
 use std::process::{Command, Stdio};
 
@@ -7,11 +7,15 @@ use ergon_cluster::{find_pgbouncer, find_postgres};
 
 use crate::command::run as run_command;
 
+/// The package of Debian brings the server along, which no test needs.
+const PROMTOOL_HINT: &str = "promtool, of Prometheus, is not on the PATH: install it (Debian, \
+                             Ubuntu: apt-get install prometheus; macOS: brew install prometheus)";
+
 /// Installs what is missing and nothing else, so it may be run again and again.
 pub(crate) fn run() -> Result<()> {
     let missing = missing();
     if missing.is_empty() {
-        eprintln!("setup: PostgreSQL and PgBouncer are installed");
+        eprintln!("setup: PostgreSQL, PgBouncer and promtool are installed");
         return Ok(());
     }
     let names: Vec<_> = missing.iter().map(|(package, _)| *package).collect();
@@ -32,7 +36,7 @@ pub(crate) fn run() -> Result<()> {
     if let Some((package, hint)) = missing.first() {
         bail!("setup installed {package}, but it cannot be found: {hint}");
     }
-    eprintln!("setup: PostgreSQL and PgBouncer are installed");
+    eprintln!("setup: PostgreSQL, PgBouncer and promtool are installed");
     Ok(())
 }
 
@@ -40,7 +44,8 @@ pub(crate) fn run() -> Result<()> {
 fn missing() -> Vec<(&'static str, String)> {
     let postgres = find_postgres().err().map(|error| ("postgresql", error.to_string()));
     let pgbouncer = find_pgbouncer().err().map(|error| ("pgbouncer", error.to_string()));
-    postgres.into_iter().chain(pgbouncer).collect()
+    let promtool = (!is_on_path("promtool")).then(|| ("prometheus", PROMTOOL_HINT.to_owned()));
+    postgres.into_iter().chain(pgbouncer).chain(promtool).collect()
 }
 
 fn apt(is_root: bool, args: &[&str]) -> Command {

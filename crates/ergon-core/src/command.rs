@@ -1,11 +1,14 @@
 //! What an operator orders, for which tasks, and what came of it.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::{event::Event, filter::TaskFilter, id::TaskId, state::State};
 
 /// An order of an operator.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+// A field that this version does not know may be what makes the order harmless.
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
     /// Calls an unfinished task off. A waiting one is cancelled at once and never starts; a running
     /// one is [requested](CommandVerdict::Requested) to stop, and ends as cancelled unless an
@@ -33,7 +36,8 @@ pub enum Command {
 }
 
 /// Which tasks a command is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Selection {
     /// These, at most [`BATCH_MAX`](crate::limits::BATCH_MAX).
     Ids(Vec<TaskId>),
@@ -47,7 +51,8 @@ pub enum Selection {
 }
 
 /// What came of a command for one task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CommandVerdict {
     /// Done.
     Applied,

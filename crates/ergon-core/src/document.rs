@@ -242,7 +242,8 @@ pub fn check_puts(puts: &[Put]) -> Result<(), StoreError> {
     let mut bytes = 0;
     for (index, put) in puts.iter().enumerate() {
         let key = put.key.as_str();
-        let is_good = (1..=KEY_BYTES_MAX).contains(&key.len()) && !key.chars().any(char::is_control);
+        let is_good =
+            (1..=KEY_BYTES_MAX).contains(&key.len()) && !key.chars().any(char::is_control);
         if !is_good || !seen.insert((put.space, key)) {
             return rejected(index, Rejection::InvalidDocumentKey { key: put.key.clone() });
         }
@@ -286,7 +287,9 @@ mod tests {
     #[test]
     fn keys_and_bodies_are_checked() {
         assert!(check_puts(&[]).is_ok());
-        assert!(check_puts(&[put("a", 0), put(&"k".repeat(KEY_BYTES_MAX), BODY_BYTES_MAX)]).is_ok());
+        assert!(
+            check_puts(&[put("a", 0), put(&"k".repeat(KEY_BYTES_MAX), BODY_BYTES_MAX)]).is_ok()
+        );
         for bad in ["", "a\0", "a\n", &"k".repeat(KEY_BYTES_MAX + 1)] {
             let (index, reason) = refused(&[put("a", 0), put(bad, 0)]);
             assert!(index == 1 && reason.starts_with("InvalidDocumentKey"), "{reason}");
@@ -304,7 +307,12 @@ mod tests {
         let all = DocumentRange::all(Space::Audit);
         assert!(all.contains("") && all.contains("\u{10ffff}z"));
         let some = DocumentRange::prefix(Space::Audit, "m/");
-        assert!(some.contains("m/") && some.contains("m/ä") && !some.contains("m") && !some.contains("n"));
+        assert!(
+            some.contains("m/")
+                && some.contains("m/ä")
+                && !some.contains("m")
+                && !some.contains("n")
+        );
         let one = DocumentRange::one(Space::Audit, "a");
         assert!(one.contains("a") && !one.contains("aa") && !one.contains("b"));
         let between = all.from("b").to("d");

@@ -24,9 +24,9 @@ impl InvalidName {
     }
 }
 
-/// A text or a number that is no UUID of version 7.
+/// A text or a number that is no UUID, or of a task none of version 7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a task id is a UUID of version 7")]
+#[error("an id is a UUID, that of a task one of version 7")]
 pub struct InvalidId;
 
 /// Why a store, or a client before it, refuses an input. Nothing was stored.

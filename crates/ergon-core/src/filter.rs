@@ -1,6 +1,7 @@
 //! Which tasks to read, and how they are paged.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     id::TaskId,
@@ -12,23 +13,37 @@ use crate::{
 };
 
 /// Which tasks to read; what is not chosen matches every task.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+// A part that this version does not know must not make the filter match more tasks.
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TaskFilter {
     /// In one of these states; the empty set stands for every state.
+    #[serde(skip_serializing_if = "is_no_state")]
     pub states: StateSet,
     /// In one of these queues; an empty list stands for every queue.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub queues: Vec<QueueName>,
     /// Of one of these kinds; an empty list stands for every kind.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kinds: Vec<KindName>,
     /// With all of these tags.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Tag>,
     /// With all of these metadata entries.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metadata: Vec<(String, String)>,
     /// Taken by the store at or after this instant.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub created_from: Option<Timestamp>,
     /// Taken by the store before this instant.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub created_before: Option<Timestamp>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_no_state(states: &StateSet) -> bool {
+    states.is_empty()
 }
 
 impl TaskFilter {
@@ -230,7 +245,7 @@ impl PageBuilder {
 }
 
 /// How many tasks match.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     /// How many were counted.
     pub value: u64,

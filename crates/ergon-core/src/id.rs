@@ -139,6 +139,15 @@ impl ServerId {
     }
 }
 
+impl FromStr for ServerId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let uuid = Uuid::try_parse(text).map_err(|_error| InvalidId)?;
+        Ok(Self(uuid.as_u128()))
+    }
+}
+
 impl fmt::Display for ServerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&Uuid::from_u128(self.0), f)

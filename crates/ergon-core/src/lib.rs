@@ -21,16 +21,20 @@
 //! [`transition`], and `ergon-testing` proves the result with its conformance suite.
 
 pub mod attempt;
+pub mod audit;
 pub mod client;
 pub mod command;
 pub mod document;
 pub mod error;
 pub mod event;
+pub mod explain;
+pub mod failure;
 pub mod filter;
 pub mod id;
 pub mod limits;
 pub mod manager;
 pub mod name;
+pub mod operation;
 pub mod options;
 pub mod outcome;
 pub mod progress;
@@ -38,7 +42,10 @@ pub mod record;
 pub mod report;
 pub mod retry;
 pub mod rng;
+mod serial;
+pub mod servers;
 pub mod state;
+pub mod statistics;
 pub mod store;
 pub mod task;
 pub mod text;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::{id::Token, limits::ERRORS_KEPT_MAX, outcome::ConclusionKind, state::State};
 
@@ -29,7 +30,8 @@ impl Phase {
 }
 
 /// What kind of failure an attempt met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ErrorKind {
     /// The handler answered an error.
     Error,

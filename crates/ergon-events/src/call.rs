@@ -152,9 +152,10 @@ mod tests {
             }
         }
         assert_eq!(caught(|| 1), Ok(1));
-        assert_eq!(caught(|| unreachable!("x")), Err::<(), _>(
-            "internal error: entered unreachable code: x".to_owned()
-        ));
+        assert_eq!(
+            caught(|| unreachable!("x")),
+            Err::<(), _>("internal error: entered unreachable code: x".to_owned())
+        );
         assert_eq!(caught(|| std::panic::panic_any(Bomb)), Err::<(), _>("(no text)".to_owned()));
     }
 }

@@ -25,7 +25,9 @@ pub enum BuildError {
         name: String,
     },
     /// A durable sink reads the journal of a store, and there is none.
-    #[error("durable sink {name:?} needs a store; add one with `.store(…)` or `Source::journal(…)`")]
+    #[error(
+        "durable sink {name:?} needs a store; add one with `.store(…)` or `Source::journal(…)`"
+    )]
     NoStore {
         /// The name of the sink.
         name: String,

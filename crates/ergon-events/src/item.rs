@@ -85,7 +85,7 @@ impl fmt::Debug for Told {
 #[non_exhaustive]
 pub struct Lagged {
     /// How many events it missed, of all kinds: those that its filter leaves out are counted too. Always
-    /// `to - from`.
+    /// `to - from`; zero if what it missed was word of a [gap](Item::Gap).
     pub missed: u64,
     /// The place of the first one that it missed, counted in events since the bus was made.
     pub from: u64,

@@ -63,6 +63,7 @@ mod error;
 mod hub;
 mod inline;
 mod item;
+mod journal;
 mod observer;
 mod ring;
 mod run;

@@ -181,14 +181,11 @@ impl Ring {
     /// was overrun moves to the oldest slot first.
     pub(crate) fn take(&self, place: &mut Place) -> Option<Taken> {
         let overrun = self.overrun(*place);
-        if overrun.is_some() {
-            *place = self.tail;
-        }
-        let index = usize::try_from(place.slot - self.tail.slot).ok()?;
+        let at = if overrun.is_some() { self.tail } else { *place };
+        let index = usize::try_from(at.slot - self.tail.slot).ok()?;
         let slot = self.slots.get(index)?.clone();
-        let first = place.event;
-        *place = Place { slot: place.slot + 1, event: first.saturating_add(slot.len()) };
-        Some(Taken { overrun, slot, first })
+        *place = Place { slot: at.slot + 1, event: at.event.saturating_add(slot.len()) };
+        Some(Taken { overrun, slot, first: at.event })
     }
 
     fn overrun(&self, place: Place) -> Option<Overrun> {
@@ -215,7 +212,8 @@ mod tests {
 
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { bytes_max: 40 * (SLOT_BYTES + size_of::<Event>()), events_max: 20 };
+    const BOUNDS: Bounds =
+        Bounds { bytes_max: 40 * (SLOT_BYTES + size_of::<Event>()), events_max: 20 };
 
     /// A slot whose events say which they are.
     fn slot(from: u64, len: u64) -> Slot {
@@ -261,14 +259,13 @@ mod tests {
         fn push(&mut self, len: u64) {
             self.slots.push((self.head, len));
             self.head += len;
-            let kept = |model: &Self| &model.slots[model.oldest..];
             let is_over = |slots: &[(u64, u64)]| {
                 let events: u64 = slots.iter().map(|slot| slot.1).sum();
                 let bytes = slots.len() * SLOT_BYTES
                     + usize::try_from(events).unwrap_or(usize::MAX) * size_of::<Event>();
                 bytes > BOUNDS.bytes_max || events > 20
             };
-            while kept(self).len() > 1 && is_over(kept(self)) {
+            while self.slots.len() - self.oldest > 1 && is_over(&self.slots[self.oldest..]) {
                 self.oldest += 1;
             }
         }
@@ -284,14 +281,11 @@ mod tests {
 
     fn check_read(ring: &Ring, model: &Model, reader: &mut Reader) {
         let taken = ring.take(&mut reader.place);
-        let overrun = (reader.slot < model.oldest).then(|| {
-            let to = model.slots.get(model.oldest).map_or(model.head, |slot| slot.0);
-            Overrun { from: reader.event, to }
-        });
         let next = std::cmp::max(reader.slot, model.oldest);
         let expected = model.slots.get(next);
         assert_eq!(taken.is_some(), expected.is_some());
         let (Some(taken), Some(&(first, len))) = (taken, expected) else { return };
+        let overrun = (next > reader.slot).then_some(Overrun { from: reader.event, to: first });
         assert_eq!(taken.overrun, overrun);
         assert_eq!(taken.first, first);
         assert_eq!(numbers(&taken.slot), (first..first + len).collect::<Vec<_>>());

@@ -193,6 +193,10 @@ impl Tally {
         *self.call_began.lock().unwrap_or_else(PoisonError::into_inner) = began;
     }
 
+    pub(crate) fn is_calling(&self) -> bool {
+        self.call_began.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Counts a call that panicked, and complains once a minute.
     pub(crate) fn panicked(&self, panic: &str) {
         Self::add(&self.panics, 1);
@@ -257,6 +261,9 @@ impl Tallies {
         let find = |all: &[Arc<Tally>], name: &str| {
             all.iter().find(|tally| tally.role == role && tally.name == name).cloned()
         };
+        if let Some(tally) = find(&all, name) {
+            return tally;
+        }
         let name = if all.len() < NAMES_MAX { name } else { OTHER };
         find(&all, name).unwrap_or_else(|| {
             let tally = Arc::new(Tally::new(role, name.to_owned()));
@@ -286,6 +293,7 @@ mod tests {
             &tallies.get(Role::Observer, "n9999"),
             &tallies.get(Role::Observer, "n8888")
         ));
+        assert_eq!(tallies.get(Role::Observer, "n1").name, "n1");
         let sink = tallies.get(Role::DurableSink, "n1");
         assert_eq!((sink.role, sink.name.as_str()), (Role::DurableSink, OTHER));
         assert_eq!(tallies.all().len(), NAMES_MAX + 2, "one for all others of each role");

@@ -176,6 +176,168 @@ CREATE TABLE ergon.delta (
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_vacuum_cost_delay = 0);
 
+-- How far running tasks have come, as their handlers told. Holds for the claim with this token alone.
+CREATE TABLE ergon.report (
+  pack uuid NOT NULL,
+  at timestamptz NOT NULL,
+  token bigint NOT NULL,
+  done bigint NOT NULL,         -- the bits of an unsigned number, as `total`
+  total bigint,
+  off smallint NOT NULL,
+  message text NOT NULL,
+  PRIMARY KEY (pack, off)
+) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
+        autovacuum_vacuum_cost_delay = 0);
+
+-- Who has everything recorded, and until when; infinity: until told otherwise.
+CREATE TABLE ergon.watcher (
+  name text COLLATE "C" PRIMARY KEY,
+  until timestamptz NOT NULL,
+  reached text COLLATE "C"      -- the cursor that it has kept
+) WITH (fillfactor = 50);
+
+-- One row when everything is to be recorded, else none. By the start of the statement, which lies before
+-- its snapshot: see `watch`. A transaction whose snapshot may be older than that records always.
+CREATE VIEW ergon.watched AS
+  SELECT true AS is_watched
+  WHERE EXISTS (SELECT FROM ergon.watcher w WHERE w.until > statement_timestamp())
+    OR current_setting('transaction_isolation') <> 'read committed';
+
+-- What happened while somebody watched: a row for each statement that made it happen, written by it, and
+-- numbered after whatever it had to wait for; so the order of `id` is one in which nothing comes before
+-- what it could have known of.
+--
+-- Item by item: an event, and the ids that it happened to. An array of one element holds for all items.
+-- Numbers of events: 0 recording began anew; a task was 1 enqueued, 2 started, 3 progressed, 4 completed,
+-- 5 retried, 6 failed, 7 asked to stop, 8 cancelled, 9 snoozed, 10 released, 11 rescued, 12 reopened,
+-- 13 rescheduled, 14 reprioritized, 15 deleted; 20 tasks were pruned; a queue was 21 paused, 22 resumed;
+-- a server 23 started, 24 drains, 25 stopped.
+CREATE TABLE ergon.journal (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+  recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  at timestamptz NOT NULL,
+  events int NOT NULL,          -- how many, counted by task
+  event smallint[] NOT NULL,
+  pack uuid[],
+  first smallint[],
+  n smallint[],
+  lane int[],
+  kind int[],
+  attempt int[],
+  instant timestamptz[],        -- 1, 13: when it is due; 2: when it was due; 4 to 9: when the attempt began
+  server uuid,
+  note jsonb                    -- by item: what few events carry
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+        autovacuum_vacuum_cost_delay = 0, autovacuum_vacuum_insert_threshold = -1);
+CREATE INDEX journal_xid ON ergon.journal (xid, id);
+
+-- What is known of the journal as a whole.
+CREATE TABLE ergon.journal_state (
+  sole boolean PRIMARY KEY DEFAULT true CHECK (sole),
+  number bigint NOT NULL,       -- drawn at random: by it cursors of other journals are told
+  is_pending boolean NOT NULL DEFAULT false,  -- somebody watches anew, and the row that says so is to come
+  old xid8[] NOT NULL DEFAULT '{}',  -- transactions that may have changed tasks before that, unrecorded
+  floor xid8 NOT NULL DEFAULT '0',   -- the largest transaction, and the largest id, of rows that left the window
+  floor_id bigint NOT NULL DEFAULT 0,
+  low bigint NOT NULL DEFAULT 1,     -- no row that was counted has a smaller id
+  bytes bigint NOT NULL DEFAULT 0,   -- of the rows that `counted` sees
+  counted pg_snapshot NOT NULL DEFAULT pg_current_snapshot()
+) WITH (fillfactor = 50);
+INSERT INTO ergon.journal_state (number)
+SELECT ('x' || left(u.u, 12) || right(u.u, 4))::bit(64)::bigint
+FROM (SELECT replace(gen_random_uuid()::text, '-', '') AS u) u;
+
+-- Has everything recorded for so many microseconds, or until told otherwise, and keeps a place. Answers
+-- the place that was kept before, whether there are too many watchers already, for how many microseconds
+-- everything would have been recorded without this, and whether recording has to begin anew: then whoever
+-- called has to wait for those who may not have seen it, and to call `watch_anew`.
+--
+-- A statement that does not see the new lease began before its commit. If the old one was not over by
+-- then, it saw that: the lease is compared with the start of the statement.
+CREATE FUNCTION ergon.watch(
+  name text, lease bigint, reached text, watchers_max bigint,
+  OUT kept text, OUT is_full boolean, OUT covered bigint, OUT is_pending boolean
+) LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+  clock timestamptz;
+  live timestamptz;
+  is_known boolean;
+BEGIN
+  -- One after another.
+  SELECT s.is_pending INTO watch.is_pending FROM ergon.journal_state s FOR UPDATE;
+  clock := clock_timestamp();
+  SELECT max(w.until) INTO live FROM ergon.watcher w WHERE w.until > clock;
+  SELECT true, w.reached INTO is_known, watch.kept FROM ergon.watcher w WHERE w.name = watch.name;
+  watch.is_full := false;
+  IF is_known IS NULL AND (SELECT count(*) FROM ergon.watcher) >= watch.watchers_max THEN
+    -- The one that is over for longest makes room.
+    DELETE FROM ergon.watcher w WHERE w.name = (
+      SELECT o.name FROM ergon.watcher o WHERE o.until <= clock ORDER BY o.until LIMIT 1);
+    IF NOT FOUND THEN
+      watch.is_full := true;
+      RETURN;
+    END IF;
+  END IF;
+  INSERT INTO ergon.watcher AS w (name, until, reached)
+  VALUES (watch.name, coalesce(clock + watch.lease * interval '1 microsecond', 'infinity'), watch.reached)
+  ON CONFLICT (name) DO UPDATE SET until = excluded.until, reached = coalesce(excluded.reached, w.reached);
+  IF live IS NULL AND NOT watch.is_pending THEN
+    UPDATE ergon.journal_state SET is_pending = true;
+    watch.is_pending := true;
+  END IF;
+  watch.covered := CASE WHEN live = 'infinity' THEN 9223372036854775807
+    ELSE coalesce((extract(epoch FROM live - clock) * 1000000)::bigint, 0) END;
+END
+$$;
+
+-- Lets recording begin anew, after a lease that was renewed too late.
+CREATE FUNCTION ergon.watch_late() RETURNS void LANGUAGE sql VOLATILE AS $$
+  UPDATE ergon.journal_state SET is_pending = true WHERE NOT is_pending
+$$;
+
+-- Says in the journal that recording began anew. Those of the virtual transactions that still go on may
+-- have changed tasks unrecorded: whoever reads over the end of one of them is told.
+CREATE FUNCTION ergon.watch_anew(going text[]) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+  pending boolean;
+BEGIN
+  SELECT s.is_pending INTO pending FROM ergon.journal_state s FOR UPDATE;
+  IF pending THEN
+    INSERT INTO ergon.journal (at, events, event) VALUES (clock_timestamp(), 0, '{0}');
+    UPDATE ergon.journal_state SET is_pending = false, old = ARRAY (
+      SELECT x FROM pg_snapshot_xip(pg_current_snapshot()) AS x
+      WHERE cardinality(watch_anew.going) > 0 AND (x::text::bigint & 4294967295) IN (
+        SELECT l.transactionid::text::bigint FROM pg_catalog.pg_locks l
+        WHERE l.locktype = 'transactionid' AND l.granted AND l.virtualtransaction = ANY (watch_anew.going)));
+  END IF;
+END
+$$;
+
+-- Makes the journal another one, in which nothing happened yet: whoever goes on from a cursor of the old
+-- one is told. For a database that was restored.
+CREATE FUNCTION ergon.journal_reset() RETURNS void LANGUAGE sql VOLATILE AS $$
+  DELETE FROM ergon.journal;
+  UPDATE ergon.watcher SET reached = NULL;
+  UPDATE ergon.journal_state SET is_pending = true, old = '{}', floor = '0', floor_id = 0, low = 1, bytes = 0,
+    counted = pg_current_snapshot(), number = (
+      SELECT ('x' || left(u.u, 12) || right(u.u, 4))::bit(64)::bigint
+      FROM (SELECT replace(gen_random_uuid()::text, '-', '') AS u) u)
+$$;
+
+-- What is small and seldom: servers that live, statistics, the audit trail. Keys sort by their bytes.
+CREATE TABLE ergon.document (
+  space smallint NOT NULL,
+  version bigint NOT NULL,
+  expires_at timestamptz,
+  key bytea NOT NULL,
+  body bytea NOT NULL,
+  PRIMARY KEY (space, key)
+) WITH (fillfactor = 80);
+CREATE INDEX document_expiry ON ergon.document (expires_at) WHERE expires_at IS NOT NULL;
+
 -- Who folds, prunes and sweeps. Terms are given by the database, and never twice.
 CREATE TABLE ergon.leader (
   sole boolean PRIMARY KEY DEFAULT true CHECK (sole),
@@ -430,6 +592,8 @@ DECLARE
   queue_id int;
   kind_id int;
   lane_id int;
+  is_recorded boolean;
+  channel text;
 BEGIN
   IF enqueue.kind IS NULL OR enqueue.kind !~ name_rule THEN
     RAISE EXCEPTION 'ergon: kind % is not 1 to 128 of A-Z a-z 0-9 . _ : / -', quote_nullable(enqueue.kind)
@@ -477,8 +641,16 @@ BEGIN
   VALUES (due, id, lane_id, kind_id, 0, 0, 1, 0, due < clock, false);
   INSERT INTO ergon.delta (queue, waiting, running, completed, failed, cancelled)
   VALUES (queue_id, 1, 0, 0, 0, 0);
-  PERFORM pg_notify((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid = 'ergon.queue'::regclass) || '.due', enqueue.queue);
+  INSERT INTO ergon.journal (at, events, event, pack, first, n, lane, kind, attempt, instant)
+  SELECT clock, 1, '{1}', ARRAY[id], '{0}', '{1}', ARRAY[lane_id], ARRAY[kind_id], '{0}', ARRAY[due]
+  WHERE EXISTS (SELECT FROM ergon.watched);
+  is_recorded := FOUND;
+  SELECT n.nspname INTO STRICT channel FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.oid = 'ergon.queue'::regclass;
+  PERFORM pg_notify(channel || '.due', enqueue.queue);
+  IF is_recorded THEN
+    PERFORM pg_notify(channel || '.journal', '');
+  END IF;
   RETURN id;
 END
 $$;

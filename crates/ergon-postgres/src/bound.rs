@@ -78,6 +78,19 @@ impl Bounds {
         })
     }
 
+    /// Notes lanes that are read.
+    pub(crate) fn know(&self, lanes: Vec<i32>) {
+        self.with(|state| state.lanes.extend(lanes));
+    }
+
+    /// Says whether the last look is so old that another one is due before lanes are read.
+    fn is_old(&self) -> bool {
+        self.with(|state| {
+            let is_old = state.looked_at.is_none_or(|at| at.elapsed() > TRUSTED / 2);
+            is_old && !state.is_looking && !state.lanes.is_empty()
+        })
+    }
+
     /// Notes claimed rows; says whether it is time to look.
     fn claimed(&self, lanes: &BTreeSet<i32>, rows: usize) -> bool {
         self.with(|state| {
@@ -147,6 +160,16 @@ impl Shared {
                     state.rows = 0;
                 });
             });
+        }
+    }
+
+    /// Looks for better bounds when there was no look for some time, since nothing is claimed here. Without
+    /// any, reads walk over what was claimed.
+    pub(crate) async fn freshen_bounds(&self) {
+        if self.bounds.is_old()
+            && let Err(error) = self.look().await
+        {
+            tracing::debug!(%error, "no better bounds for reads");
         }
     }
 

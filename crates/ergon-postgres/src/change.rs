@@ -5,9 +5,15 @@
 
 mod list;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use ergon_core::{Phase, Progress, StoreError, TaskId, transition};
+use ergon_core::{
+    Event, Outcome, Phase, Progress, Retention, StoreError, TaskEvent, TaskId, Verdict,
+    event::TaskRef, time::between, transition,
+};
 use jiff::Timestamp;
 
 use self::list::Lists;
@@ -27,6 +33,9 @@ const ATTEMPTS_MAX: u32 = 20;
 #[derive(Debug)]
 pub(crate) struct Change {
     entries: BTreeMap<TaskId, Entry>,
+    /// What happens by it.
+    events: Vec<Event>,
+    is_recorded: bool,
 }
 
 /// One task.
@@ -39,6 +48,23 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// The attempt that runs, or else the last one, counted from 1; 0 before the first.
+    pub(crate) fn newest_attempt(&self) -> u16 {
+        let Progress { phase, attempt, .. } = self.progress;
+        if phase == Phase::Running { attempt.saturating_add(1) } else { attempt }
+    }
+
+    /// How long the newest claim is held, or was.
+    pub(crate) fn ran(&self, now: Timestamp) -> Duration {
+        self.progress.started_at.map_or(Duration::ZERO, |started_at| between(started_at, now))
+    }
+
+    /// What happens to the task in an attempt.
+    pub(crate) fn event(&self, attempt: u16, event: TaskEvent, at: Timestamp) -> Event {
+        let (queue, kind) = (self.found.lane.queue.clone(), self.found.kind_name());
+        Event::task(at, TaskRef { id: self.found.id, queue, kind, attempt }, event)
+    }
+
     fn is_changed(&self) -> bool {
         self.is_removed || self.progress != self.found.progress
     }
@@ -65,13 +91,48 @@ impl Change {
             let progress = found.progress.clone();
             (found.id, Entry { found, progress, is_removed: false })
         };
-        Self { entries: found.into_iter().map(entry).collect() }
+        let entries = found.into_iter().map(entry).collect();
+        Self { entries, events: Vec::new(), is_recorded: false }
     }
 
     /// The task, unless it does not exist.
     pub(crate) fn task(&mut self, id: TaskId) -> Option<&mut Entry> {
         let entry = self.entries.get_mut(&id)?;
         (entry.found.place != Place::Gone && !entry.is_removed).then_some(entry)
+    }
+
+    /// Notes what happens.
+    pub(crate) fn tell(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    /// What happens, in order.
+    pub(crate) fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// Whether the journal has it.
+    pub(crate) const fn is_recorded(&self) -> bool {
+        self.is_recorded
+    }
+
+    /// Applies what a worker wrote, by the rules of core.
+    pub(crate) fn conclude(
+        &mut self,
+        outcome: &Outcome,
+        retention: &Retention,
+        now: Option<Timestamp>,
+    ) -> Verdict {
+        let Outcome { id, token, conclusion } = outcome;
+        let Some((entry, now)) = self.task(*id).zip(now) else { return Verdict::Stale };
+        let (attempt, ran) = (entry.newest_attempt(), entry.ran(now));
+        let retention = retention.chosen_by(entry.found.retention());
+        let progress = &mut entry.progress;
+        let verdict = transition::conclude(progress, &retention, *token, conclusion, now);
+        let event = TaskEvent::of_outcome(progress, conclusion, verdict, ran);
+        let event = event.map(|event| entry.event(attempt, event, now));
+        self.events.extend(event);
+        verdict
     }
 
     /// The instant that the clock showed at the read; `None` when nothing was found.
@@ -118,21 +179,22 @@ impl Shared {
         let found = place::read(runner, &self.sql, &self.names, &rows).await?;
         let mut change = Change::new(found);
         let answer = decide(&mut change)?;
-        self.write(runner, &change).await?;
+        change.is_recorded = self.write(runner, &change).await?;
         Ok((change, answer))
     }
 
-    async fn write(&self, runner: &mut Runner<'_>, change: &Change) -> Result<(), StoreError> {
+    /// Says whether the journal has it.
+    async fn write(&self, runner: &mut Runner<'_>, change: &Change) -> Result<bool, StoreError> {
         if change.changed().next().is_none() {
-            return Ok(());
+            return Ok(false);
         }
         let lanes =
             change.changed().map(|entry| (&entry.found.lane.queue, entry.progress.priority));
         self.names.ensure_lanes(&self.database, &self.sql, lanes).await?;
         let leases = self.leases_of(runner, change).await?;
         let lists = Lists::of(change, &self.names, leases)?;
-        runner.rows(&lists.bind(&self.sql)).await?;
-        Ok(())
+        let rows = runner.rows(&lists.bind(&self.sql)).await?;
+        rows.first().map_or(Ok(false), |row| column(row, "recorded"))
     }
 
     /// Reads the leases that tasks are to be taken out of.
@@ -163,6 +225,9 @@ impl Shared {
 
     /// Tells whoever waits in this process what a change made due, or finished.
     fn after(&self, change: &Change) {
+        if change.is_recorded {
+            self.ring_journal();
+        }
         let (mut due, mut later) = (BTreeSet::new(), BTreeSet::new());
         for Entry { found, progress, is_removed } in change.changed() {
             if *is_removed || progress.phase != Phase::Waiting {

@@ -3,6 +3,7 @@
 mod beat;
 pub(crate) mod claim;
 pub(crate) mod claims;
+mod report;
 
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use async_trait::async_trait;
 use ergon_core::{
     ClaimedTask, Conclusion, KindName, Now, Outcome, QueueName, Rejection, StoreError, Verdict,
     outcome::check_batch,
+    report::ClaimReport,
     store::{Beat, BeatReply, ClaimRequest, Dispatch},
-    transition,
 };
 
 use self::claims::Settling;
@@ -49,6 +50,11 @@ impl Dispatch for PostgresStore {
         check_batch(beat.held.len())?;
         let shared = self.shared();
         shared.database.within_deadline(Box::pin(shared.beat(beat))).await
+    }
+
+    async fn report(&self, reports: &[ClaimReport], now: Now) -> Result<Vec<Verdict>, StoreError> {
+        check_batch(reports.len())?;
+        self.shared().report(reports, now).await
     }
 
     async fn wait_for_work(&self, queues: &[QueueName], kinds: &[KindName], within: Duration) {
@@ -138,6 +144,9 @@ impl Shared {
         }
         let query = settling.bind(&self.sql, given(now));
         let rows = self.database.rows(|| query.query()).await?;
+        if let Some(row) = rows.first() {
+            self.tell_readers(row)?;
+        }
         let held = rows
             .iter()
             .map(|row| small::<u64, i64>(column(row, "token")?))
@@ -162,16 +171,8 @@ impl Shared {
         let find = place::by_token(&self.sql, outcomes);
         self.change(&find, |change| {
             let now = change.now().map(|clock| resolve(now, clock));
-            let mut verdicts = Vec::with_capacity(outcomes.len());
-            for outcome in outcomes {
-                let verdict = change.task(outcome.id).zip(now).map(|(entry, now)| {
-                    let retention = self.retention.chosen_by(entry.found.retention());
-                    let Outcome { token, conclusion, .. } = outcome;
-                    transition::conclude(&mut entry.progress, &retention, *token, conclusion, now)
-                });
-                verdicts.push(verdict.unwrap_or(Verdict::Stale));
-            }
-            Ok(verdicts)
+            let conclude = |outcome| change.conclude(outcome, &self.retention, now);
+            Ok(outcomes.iter().map(conclude).collect())
         })
         .await
     }

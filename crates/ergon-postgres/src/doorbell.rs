@@ -34,6 +34,9 @@ pub(crate) use self::{
 /// without measurement.
 const GATHER: Duration = Duration::from_millis(2);
 
+/// The same for readers of the journal, who want to know soon and not at once. Chosen without measurement.
+const GATHER_JOURNAL: Duration = Duration::from_millis(20);
+
 /// How often the connection is tried, and how long an answer may take before it is given up: the
 /// ping of River, a comparable queue.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -48,13 +51,19 @@ const RECONNECT_LONGEST: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
     pub(crate) gather: Duration,
+    pub(crate) gather_journal: Duration,
     pub(crate) ping_interval: Duration,
     pub(crate) ping_deadline: Duration,
 }
 
 impl Default for Times {
     fn default() -> Self {
-        Self { gather: GATHER, ping_interval: PING_INTERVAL, ping_deadline: PING_DEADLINE }
+        Self {
+            gather: GATHER,
+            gather_journal: GATHER_JOURNAL,
+            ping_interval: PING_INTERVAL,
+            ping_deadline: PING_DEADLINE,
+        }
     }
 }
 
@@ -76,6 +85,11 @@ impl DoorbellConfig {
         format!("{}.due", self.schema)
     }
 
+    /// The channel of the schema for those who read the journal.
+    fn journal_channel(&self) -> String {
+        format!("{}.journal", self.schema)
+    }
+
     /// A doorbell for the store in this schema; without `connect`, it reaches only this process.
     pub(crate) fn new(connect: Option<PgConnectOptions>, schema: impl Into<String>) -> Self {
         let rng = Arc::new(SystemRng);
@@ -91,11 +105,18 @@ pub(crate) struct Doorbell {
     /// `None` when it reaches only this process.
     outgoing: Option<Arc<Outgoing>>,
     /// `None` when it reaches only this process.
-    channel: Option<String>,
+    channels: Option<Channels>,
     tasks: TaskTracker,
     stop: CancellationToken,
     /// Stops when the doorbell is dropped.
     _stop: DropGuard,
+}
+
+/// The channels on which other processes hear a doorbell.
+#[derive(Clone, Debug)]
+pub(crate) struct Channels {
+    pub(crate) work: String,
+    pub(crate) journal: String,
 }
 
 impl fmt::Debug for Doorbell {
@@ -119,13 +140,14 @@ impl Doorbell {
             Some(outgoing)
         });
         tasks.close();
-        let channel = outgoing.is_some().then(|| config.channel());
-        Self { bell, outgoing, channel, tasks, _stop: stop.clone().drop_guard(), stop }
+        let (work, journal) = (config.channel(), config.journal_channel());
+        let channels = outgoing.is_some().then_some(Channels { work, journal });
+        Self { bell, outgoing, channels, tasks, _stop: stop.clone().drop_guard(), stop }
     }
 
-    /// The channel on which other processes hear it; `None` when it reaches only this process.
-    pub(crate) fn channel(&self) -> Option<String> {
-        self.channel.clone()
+    /// The channels on which other processes hear it; `None` when it reaches only this process.
+    pub(crate) const fn channels(&self) -> Option<&Channels> {
+        self.channels.as_ref()
     }
 
     /// Tells that tasks of these queues became due. To be called after the commit.
@@ -153,8 +175,16 @@ impl Doorbell {
         }
     }
 
+    /// Tells that something was recorded in the journal. To be called after the commit.
+    pub(crate) fn ring_journal(&self) {
+        self.bell.ring_journal();
+        if let Some(outgoing) = &self.outgoing {
+            outgoing.add_journal();
+        }
+    }
+
     /// What this process can hear.
-    pub(crate) fn bell(&self) -> &Arc<Bell> {
+    pub(crate) const fn bell(&self) -> &Arc<Bell> {
         &self.bell
     }
 

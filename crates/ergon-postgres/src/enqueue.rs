@@ -24,6 +24,14 @@ use crate::{
 /// Calls with at least so many tasks are a statement of their own: grouping would gain nothing.
 const GROUPED_BELOW: usize = 64;
 
+/// What became of tasks in a transaction that is open.
+#[derive(Debug)]
+pub(crate) struct Insertion {
+    pub(crate) inserted: Vec<Inserted>,
+    /// Whether it is in the journal.
+    pub(crate) is_recorded: bool,
+}
+
 #[async_trait]
 impl Enqueue for PostgresStore {
     async fn insert(&self, tasks: &[NewTask], now: Now) -> Result<Vec<Inserted>, StoreError> {
@@ -83,7 +91,10 @@ impl Shared {
         }
         let query = rows.bind(&self.sql, given(now));
         match self.database.row(|| query.query()).await {
-            Ok(row) => column(&row, "stored"),
+            Ok(row) => {
+                self.tell_readers(&row)?;
+                column(&row, "stored")
+            }
             Err(error) if is_duplicate_key(&error) => Ok(false),
             Err(error) => Err(error),
         }
@@ -95,14 +106,16 @@ pub(crate) async fn insert_within(
     shared: &Shared,
     runner: &mut Runner<'_>,
     tasks: &[NewTask],
-) -> Result<Vec<Inserted>, StoreError> {
+) -> Result<Insertion, StoreError> {
     let rows = Rows::of(&[tasks], &shared.names)?;
     // A statement that failed would take the whole transaction along.
     if tasks.iter().all(|task| task.spec.unique.is_none()) && !rows.may_fail() {
         let answer = runner.rows(&rows.bind(&shared.sql, None)).await?;
-        let stored = answer.first().map(|row| column::<bool>(row, "stored")).transpose()?;
-        if stored == Some(true) {
-            return Ok(vec![Inserted::Created; tasks.len()]);
+        if let Some(row) = answer.first()
+            && column(row, "stored")?
+        {
+            let inserted = vec![Inserted::Created; tasks.len()];
+            return Ok(Insertion { inserted, is_recorded: column(row, "recorded")? });
         }
     }
     careful::insert_carefully(shared, runner, tasks, Now::Store).await

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ergon_core::{
     Count, Now, Page, State, StoreError, TaskFilter, TaskId, TaskPage, TaskRecord,
+    document::{Document, DocumentRange},
     outcome::check_batch,
     store::{Inspect, QueueInfo, StateCounts},
 };
@@ -19,7 +20,7 @@ use crate::{
     name::queue_name,
     place::{self, Payload, Place},
     shared::{Shared, given},
-    value::{column, small},
+    value::{column, instant, small},
 };
 
 #[async_trait]
@@ -56,6 +57,10 @@ impl Inspect for PostgresStore {
         Ok(Count { value: counts.sum(), is_exact: true })
     }
 
+    async fn documents(&self, range: &DocumentRange) -> Result<Vec<Document>, StoreError> {
+        self.shared().documents(range).await
+    }
+
     async fn queues(&self, now: Now) -> Result<Vec<QueueInfo>, StoreError> {
         self.shared().queues(now).await
     }
@@ -88,8 +93,13 @@ impl Shared {
     }
 
     pub(crate) async fn queues(&self, now: Now) -> Result<Vec<QueueInfo>, StoreError> {
-        let query = self.sql.queues.with(given(now));
+        self.freshen_bounds().await;
+        let (lanes, bounds) = self.bounds.columns();
+        let query = self.sql.queues.with(given(now)).with(lanes).with(bounds);
         let rows = self.database.rows(|| query.query()).await?;
+        for row in &rows {
+            self.bounds.know(column::<Option<Vec<i32>>>(row, "lanes")?.unwrap_or_default());
+        }
         let mut queues = rows.iter().map(queue_info).collect::<Result<Vec<_>, _>>()?;
         queues.sort_by(|one, two| one.name.cmp(&two.name));
         Ok(queues)
@@ -111,5 +121,6 @@ fn queue_info(row: &PgRow) -> Result<QueueInfo, StoreError> {
         name: queue_name(column(row, "name")?)?,
         is_paused: column(row, "paused")?,
         counts,
+        oldest_due_at: instant(row, "oldest_due_at")?,
     })
 }

@@ -23,6 +23,7 @@ use self::seat::Seat;
 use crate::{PostgresStore, ServerError, database::Database, sql::Statements};
 
 mod counters;
+mod journal;
 mod partitions;
 mod seat;
 mod sweep;
@@ -54,6 +55,8 @@ pub struct Housekeeping {
     pub folded: u64,
     /// Rows of payloads outside of any partition that were removed, since their tasks are gone.
     pub swept: u64,
+    /// Entries of the journal that left its window.
+    pub trimmed: u64,
     /// Partitions that were made.
     pub made: u64,
     /// Partitions that were dropped.
@@ -65,8 +68,9 @@ pub struct Housekeeping {
 }
 
 impl PostgresStore {
-    /// Keeps house now, whoever else does: folds counters, removes payloads whose tasks are gone, makes
-    /// the partitions that are missing and drops those that nothing lives in.
+    /// Keeps house now, whoever else does: folds counters, removes payloads whose tasks are gone and entries
+    /// of the journal that left its window, makes the partitions that are missing and drops those that
+    /// nothing lives in.
     ///
     /// Stores do all of this by themselves in the background, in one process at a time, unless they were
     /// told [not to](crate::PostgresOptions::housekeeping). Safe at any time and any number of times at
@@ -84,12 +88,15 @@ impl PostgresStore {
     pub async fn housekeep(&self) -> Result<Housekeeping, StoreError> {
         let house = self.shared().keeper().house();
         let folded = house.fold().await?;
+        let trimmed = house.trim().await?;
+        house.sweep_reports().await?;
         let swept = house.sweep(Duration::ZERO).await?;
         let made = house.make_partitions().await?;
         let drops = house.drop_partitions().await?;
         Ok(Housekeeping {
             folded,
             swept,
+            trimmed,
             made,
             dropped: drops.dropped,
             moved: drops.moved,
@@ -107,6 +114,9 @@ pub(crate) struct KeeperConfig {
     pub(crate) span: Duration,
     /// How long finished tasks are kept.
     pub(crate) retention: Retention,
+    /// How many bytes, and for how long, the journal keeps.
+    pub(crate) journal_bytes_max: u64,
+    pub(crate) journal_age_max: Duration,
 }
 
 /// Keeps house in the background. Stops some time after it is dropped.
@@ -166,6 +176,8 @@ pub(crate) struct House {
     span: Duration,
     /// No finished task is kept for a shorter time, unless it says so itself.
     kept_min: Duration,
+    journal_bytes_max: u64,
+    journal_age_max: Duration,
     is_warned: AtomicBool,
 }
 
@@ -178,6 +190,8 @@ impl House {
             sql: Arc::clone(sql),
             span: config.span,
             kept_min: std::cmp::min(completed, std::cmp::min(failed, cancelled)),
+            journal_bytes_max: config.journal_bytes_max,
+            journal_age_max: config.journal_age_max,
             is_warned: AtomicBool::new(false),
         }
     }
@@ -199,6 +213,7 @@ impl House {
             self.tell("make partitions", made.map(drop)),
             self.tell("drop partitions", drops.map(drop)),
             self.tell("remove payloads", self.sweep(SWEEP_PAUSE).await.map(drop)),
+            self.tell("trim the journal", self.trim().await.map(drop)),
         ];
         !is_postponed && done.into_iter().all(|is_done| is_done)
     }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use ergon_core::{
-    StoreError, TaskId,
+    Event, StoreError, TaskEvent, TaskId,
     limits::BATCH_MAX,
     outcome::check_limit,
     store::{Maintain, PruneRequest, Report, RescueRequest},
@@ -33,10 +33,16 @@ impl Maintain for PostgresStore {
         check_limit(request.limit, BATCH_MAX)?;
         let shared = self.shared();
         let limit = i64::try_from(request.limit).unwrap_or(i64::MAX);
+        // First: what the other removes is told, also when this fails.
+        shared.prune_documents().await?;
         let query = shared.sql.prune.with(given(request.now)).with(limit);
         let row = shared.database.row(|| query.query()).await?;
+        shared.tell_readers(&row)?;
         let done = small::<usize, i64>(column(&row, "done")?)?;
-        Ok(Report { done, more: column(&row, "more")?, skipped: 0 })
+        let (now, tasks) = (column::<Instant>(&row, "now")?.0, u64::try_from(done).unwrap_or(u64::MAX));
+        let events = (tasks > 0).then(|| Event::pruned(now, tasks));
+        let events = events.into_iter().collect();
+        Ok(Report { done, more: column(&row, "more")?, skipped: 0, events })
     }
 }
 
@@ -53,13 +59,12 @@ impl Shared {
         let more = expired.len() > request.limit || i64::try_from(rows.len()) == Ok(LEASES_MAX);
         let ids: Vec<TaskId> = expired.into_iter().take(request.limit).map(|(_, id)| id).collect();
         if ids.is_empty() {
-            return Ok(Report { done: 0, more, skipped: 0 });
+            return Ok(Report { more, ..Report::default() });
         }
         let find = place::by_id(&self.sql, &ids, Payload::Skip);
-        let done = self
+        let events = self
             .change(&find, |change| {
                 let now = change.now().map(|clock| crate::dispatch::resolve(request.now, clock));
-                let mut done = 0;
                 for &id in &ids {
                     let Some((entry, now)) = change.task(id).zip(now) else { continue };
                     // A beat or an outcome may have come first.
@@ -67,13 +72,16 @@ impl Shared {
                     if to_micros(until) > to_micros(now) {
                         continue;
                     }
+                    let (attempt, ran) = (entry.newest_attempt(), entry.ran(now));
                     let retention = self.retention.chosen_by(entry.found.retention());
                     transition::rescue(&mut entry.progress, &retention, request.deaths_max, now);
-                    done += 1;
+                    let event = TaskEvent::of_rescue(&entry.progress, ran);
+                    let event = entry.event(attempt, event, now);
+                    change.tell(event);
                 }
-                Ok(done)
+                Ok(change.events().to_vec())
             })
             .await?;
-        Ok(Report { done, more, skipped: 0 })
+        Ok(Report { done: events.len(), more, skipped: 0, events })
     }
 }

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use ergon_core::{
-    AttemptError, ErrorKind, Metadata, Outcome, Phase, Progress, StoreError, TaskId, TaskRecord,
-    Token, UniqueKey, outcome::ConclusionKind, progress::Settled,
+    AttemptError, ErrorKind, KindName, Metadata, Outcome, Phase, Progress, ProgressReport,
+    StoreError, TaskId, TaskRecord, Token, UniqueKey, outcome::ConclusionKind, progress::Settled,
+    report::KeptReport,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,7 @@ pub(crate) struct Found {
     pub(crate) now: Timestamp,
     stored: Stored,
     payload: Bytes,
+    report: Option<KeptReport>,
 }
 
 /// Where a task is.
@@ -113,8 +115,14 @@ impl Found {
     /// The whole task, if it was read with its payload.
     pub(crate) fn record(self, now: Timestamp) -> Result<TaskRecord, StoreError> {
         let state = self.progress.state(now);
-        let (id, created_at, progress) = (self.id, self.created_at, self.progress);
-        Ok(TaskRecord { id, spec: self.stored.spec(self.payload)?, created_at, progress, state })
+        let spec = self.stored.spec(self.payload)?;
+        let Self { id, created_at, progress, report, .. } = self;
+        Ok(TaskRecord { id, spec, created_at, progress, state, report })
+    }
+
+    /// What type of task it is.
+    pub(crate) fn kind_name(&self) -> KindName {
+        self.stored.kind.clone()
     }
 }
 
@@ -192,7 +200,19 @@ fn found(names: &Names, row: &PgRow) -> Result<Found, StoreError> {
         },
         lane,
         payload: Bytes::copy_from_slice(payload.unwrap_or_default()),
+        report: kept_report(row)?,
     })
+}
+
+/// How far it has come, if it runs and its handler told.
+fn kept_report(row: &PgRow) -> Result<Option<KeptReport>, StoreError> {
+    let Some(at) = instant(row, "h_at")? else { return Ok(None) };
+    let report = ProgressReport {
+        done: column::<i64>(row, "h_done")?.cast_unsigned(),
+        total: column::<Option<i64>>(row, "h_total")?.map(i64::cast_unsigned),
+        message: column(row, "h_message")?,
+    };
+    Ok(Some(KeptReport { at, report }))
 }
 
 /// Where a task is and how it stands, of the places that were looked at.

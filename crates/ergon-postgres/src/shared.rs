@@ -3,8 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use ergon_core::{
-    KindName, Limits, Now, QueueName, Retention, SystemRng, TaskId, rng, time::whole_micros,
+    KindName, Limits, Now, QueueName, Retention, StoreError, SystemRng, TaskId, rng,
+    time::whole_micros,
 };
+use sqlx::postgres::PgRow;
 use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 
@@ -13,14 +15,14 @@ use crate::{
     connect::Connected,
     database::Database,
     dispatch::{claim::RowLen, claims::Claims},
-    doorbell::{Doorbell, DoorbellConfig},
+    doorbell::{Bell, Channels, Doorbell, DoorbellConfig},
     enqueue::group::Group,
     keeper::{Keeper, KeeperConfig},
     name::Names,
     options::Pooling,
     runner::Runner,
     sql::Statements,
-    value::Instant,
+    value::{Instant, column},
     wait::{Asking, Waits},
 };
 
@@ -64,6 +66,8 @@ impl Shared {
             is_active: options.housekeeping,
             span: options.partition_span,
             retention: options.retention,
+            journal_bytes_max: options.journal_bytes_max,
+            journal_age_max: options.journal_age_max,
         };
         let keeper = Keeper::start(&database, &sql, &keeper);
         Self {
@@ -84,9 +88,26 @@ impl Shared {
         }
     }
 
-    /// The channel on which other processes are told of work; `None` when they are not.
-    pub(crate) fn channel(&self) -> Option<String> {
-        self.doorbell.channel()
+    /// The channels on which other processes are told of work and of the journal; `None` when they are not.
+    pub(crate) const fn channels(&self) -> Option<&Channels> {
+        self.doorbell.channels()
+    }
+
+    pub(crate) const fn bell(&self) -> &Arc<Bell> {
+        self.doorbell.bell()
+    }
+
+    /// Tells that something was recorded in the journal.
+    pub(crate) fn ring_journal(&self) {
+        self.doorbell.ring_journal();
+    }
+
+    /// Tells those who read the journal, if the statement that answered this row recorded something.
+    pub(crate) fn tell_readers(&self, row: &PgRow) -> Result<(), StoreError> {
+        if column(row, "recorded")? {
+            self.ring_journal();
+        }
+        Ok(())
     }
 
     /// Runs statements each by itself.

@@ -7,7 +7,6 @@ use ergon_core::{
     SystemClock, Verdict,
     client::{Enqueue, EnqueueMany, Enqueued},
     store::{Held, Inserted, check_insert},
-    transition,
 };
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -16,8 +15,8 @@ use tokio::time::timeout;
 use crate::{
     PostgresStore,
     dispatch::resolve,
-    doorbell,
-    enqueue::insert_within,
+    doorbell::{self, Channels},
+    enqueue::{Insertion, insert_within},
     error, place,
     runner::Runner,
     shared::Shared,
@@ -159,19 +158,38 @@ impl Shared {
         check_insert(&tasks, &self.limits, SystemClock.now())?;
         self.know(&tasks).await?;
         let mut runner = Runner::within(&self.database, connection);
-        let inserted = insert_within(self, &mut runner, &tasks).await?;
+        let Insertion { inserted, is_recorded } =
+            insert_within(self, &mut runner, &tasks).await?;
         let created = tasks.iter().zip(&inserted);
         let created = created.filter(|(_, answer)| **answer == Inserted::Created);
         let mut queues: Vec<&QueueName> = created.map(|(task, _)| &task.spec.queue).collect();
         queues.sort_unstable();
         queues.dedup();
-        if let Some(channel) = self.channel().filter(|_| !queues.is_empty()) {
-            let messages: Vec<&str> = queues.into_iter().map(QueueName::as_str).collect();
-            let ring = sqlx::query(doorbell::RING).bind(channel).bind(messages);
+        self.ring_within(connection, &queues, is_recorded).await?;
+        Ok(inserted)
+    }
+
+    /// Has the commit ring for work in these queues, and for readers of the journal if something was
+    /// recorded.
+    async fn ring_within(
+        &self,
+        connection: &mut PgConnection,
+        queues: &[&QueueName],
+        is_recorded: bool,
+    ) -> Result<(), StoreError> {
+        let Some(Channels { work, journal }) = self.channels() else { return Ok(()) };
+        let mut messages: Vec<&str> = queues.iter().map(|queue| queue.as_str()).collect();
+        let mut channels = vec![work.as_str(); messages.len()];
+        if is_recorded {
+            channels.push(journal);
+            messages.push("");
+        }
+        if !channels.is_empty() {
+            let ring = sqlx::query(doorbell::RING).bind(channels).bind(messages);
             let ring = ring.persistent(self.database.is_persistent());
             ring.execute(connection).await.map_err(error::map)?;
         }
-        Ok(inserted)
+        Ok(())
     }
 
     async fn finish_for(
@@ -186,12 +204,7 @@ impl Shared {
         let find = place::by_token(&self.sql, std::slice::from_ref(&outcome));
         let mut decide = |change: &mut crate::change::Change| {
             let now = change.now().map(|clock| resolve(Now::Store, clock));
-            let verdict = change.task(outcome.id).zip(now).map(|(entry, now)| {
-                let retention = self.retention.chosen_by(entry.found.retention());
-                let Outcome { token, conclusion, .. } = &outcome;
-                transition::conclude(&mut entry.progress, &retention, *token, conclusion, now)
-            });
-            Ok(verdict.unwrap_or(Verdict::Stale))
+            Ok(change.conclude(&outcome, &self.retention, now))
         };
         for attempt in 0..ATTEMPTS_MAX {
             sqlx::raw_sql(SAVE).execute(&mut *connection).await.map_err(error::map)?;
@@ -201,7 +214,11 @@ impl Shared {
                 Err(StoreError::Conflict) => {
                     sqlx::raw_sql(BACK).execute(&mut *connection).await.map_err(error::map)?;
                 }
-                changed => return changed.map(|(_, verdict)| verdict),
+                Ok((change, verdict)) => {
+                    self.ring_within(connection, &[], change.is_recorded()).await?;
+                    return Ok(verdict);
+                }
+                Err(error) => return Err(error),
             }
             self.step_back(attempt).await;
         }

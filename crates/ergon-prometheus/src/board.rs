@@ -83,15 +83,18 @@ impl Board {
         Owner(current.newest)
     }
 
-    /// Shows the queues of an owner from now on, or nothing at once. Says whether it is still the
-    /// owner.
-    pub(crate) fn open(&self, owner: Owner, is_open: bool) -> bool {
+    /// Whether nobody took over.
+    pub(crate) fn is_owner(&self, owner: Owner) -> bool {
+        lock(&self.current).newest == owner.0
+    }
+
+    /// Shows the queues of an owner from now on, or nothing at once; whoever is no owner any more
+    /// changes nothing.
+    pub(crate) fn open(&self, owner: Owner, is_open: bool) {
         let mut current = lock(&self.current);
-        let is_owner = current.newest == owner.0;
-        if is_owner {
+        if current.newest == owner.0 {
             current.shown = is_open.then(|| current.shown.take().unwrap_or_default());
         }
-        is_owner
     }
 
     /// Shows what was read, if the owner still is one and has not been told to show nothing.
@@ -163,19 +166,22 @@ mod tests {
         let board = Board::default();
         assert_eq!(board.shown(), None);
         let first = board.own();
-        assert!(board.shown().is_none() && board.open(first, true));
+        assert_eq!(board.shown(), None);
+        board.open(first, true);
         assert_eq!(board.shown(), Some(Shown::default()));
         let (rows, at) = (rows_of(&[("q", 1, None)]), Timestamp::UNIX_EPOCH);
         board.write(first, Arc::clone(&rows), at);
         assert_eq!(board.shown(), Some(Shown { rows: Arc::clone(&rows), read_at: Some(at) }));
 
-        assert!(board.open(first, false));
+        board.open(first, false);
         assert_eq!(board.shown(), None);
         board.write(first, Arc::clone(&rows), at);
         assert_eq!(board.shown(), None, "a read that was under way is dropped");
 
         let second = board.own();
-        assert!(board.open(second, true) && !board.open(first, true) && !board.open(first, false));
+        board.open(second, true);
+        board.open(first, false);
+        assert!(board.is_owner(second) && !board.is_owner(first));
         board.write(first, rows, at);
         assert_eq!(board.shown(), Some(Shown::default()));
     }

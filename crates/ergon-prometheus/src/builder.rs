@@ -3,14 +3,13 @@
 use std::sync::{Arc, atomic::AtomicU64};
 
 use ergon_core::{Clock, SystemClock};
-use prometheus::Registry;
 
 use crate::{
     board::Board,
     collect::descriptions,
     error::BuildError,
     label::label,
-    metrics::{Build, Inner, Metrics},
+    metrics::{Build, Core, Metrics},
     names::{Bounds, Names},
     observer::{Feed, ObserverNumbers},
     shard::Shards,
@@ -121,9 +120,7 @@ impl MetricsBuilder {
             kinds: bound("kinds_max", self.kinds_max)?,
             pairs: bound("pairs_max", self.pairs_max)?,
         });
-        let registry = Registry::new();
-        let metrics = Metrics::new(Inner {
-            registry: registry.clone(),
+        let metrics = Metrics::new(Core {
             descriptions: descriptions()?,
             names,
             shards: Shards::new(),
@@ -137,8 +134,7 @@ impl MetricsBuilder {
                 revision: label(&self.revision),
             },
             clock: self.clock,
-        });
-        registry.register(Box::new(metrics.collector()))?;
+        })?;
         Ok(metrics)
     }
 }

@@ -360,8 +360,7 @@ mod tests {
         one.reserve(slot(1));
         one.add(slot(1), 2, &TaskEvent::Completed { ran: RAN });
         let started = TaskEvent::Started { server: ServerId::from_u128(1), waited: RAN };
-        for (pair, event) in
-            [(1, started), (2, failed(ErrorKind::Poison)), (2, TaskEvent::Deleted)]
+        for (pair, event) in [(1, started), (2, failed(ErrorKind::Poison)), (2, TaskEvent::Deleted)]
         {
             other.reserve(slot(pair));
             other.add(slot(pair), 3, &event);

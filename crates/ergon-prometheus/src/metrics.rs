@@ -16,13 +16,8 @@ use prometheus::{
 };
 
 use crate::{
-    board::Board,
-    builder::MetricsBuilder,
-    collect::collect,
-    names::Names,
-    observer::Feed,
-    sampler::Sampler,
-    shard::Shards,
+    board::Board, builder::MetricsBuilder, collect::collect, names::Names, observer::Feed,
+    sampler::Sampler, shard::Shards,
 };
 
 /// The content type of what [`Metrics::encode`] writes.
@@ -36,8 +31,8 @@ pub(crate) struct Build {
     pub(crate) revision: String,
 }
 
-pub(crate) struct Inner {
-    pub(crate) registry: Registry,
+/// All that is counted, without the registry that asks for it.
+pub(crate) struct Core {
     pub(crate) descriptions: Vec<Desc>,
     pub(crate) names: Names,
     pub(crate) shards: Shards,
@@ -81,7 +76,8 @@ pub(crate) struct Inner {
 /// ```
 #[derive(Clone)]
 pub struct Metrics {
-    inner: Arc<Inner>,
+    core: Arc<Core>,
+    registry: Registry,
 }
 
 impl Metrics {
@@ -90,8 +86,10 @@ impl Metrics {
         MetricsBuilder::default()
     }
 
-    pub(crate) fn new(inner: Inner) -> Self {
-        Self { inner: Arc::new(inner) }
+    pub(crate) fn new(core: Core) -> Result<Self, prometheus::Error> {
+        let metrics = Self { core: Arc::new(core), registry: Registry::new() };
+        metrics.registry.register(Box::new(metrics.collector()))?;
+        Ok(metrics)
     }
 
     /// What counts events: hand it to clients, managers and servers.
@@ -101,7 +99,6 @@ impl Metrics {
     }
 
     /// Reads the queues of a store now and then, once it is started.
-    #[must_use]
     pub fn sampler(&self, store: impl IntoStore) -> Sampler {
         Sampler::new(self.clone(), store.into_store())
     }
@@ -113,7 +110,7 @@ impl Metrics {
     #[must_use]
     pub fn encode(&self) -> String {
         let mut text = String::new();
-        for family in self.inner.registry.gather() {
+        for family in self.registry.gather() {
             let len = text.len();
             let family = std::slice::from_ref(&family);
             if TextEncoder::new().encode_utf8(family, &mut text).is_err() {
@@ -126,7 +123,7 @@ impl Metrics {
     /// The registry of these metrics. The application can register metrics of its own here.
     #[must_use]
     pub fn registry(&self) -> &Registry {
-        &self.inner.registry
+        &self.registry
     }
 
     /// These metrics for a registry of the application.
@@ -143,36 +140,55 @@ impl Metrics {
     /// ```
     #[must_use]
     pub fn collector(&self) -> MetricsCollector {
-        // The registry is among what the collector would hold: a circle that is never freed.
-        MetricsCollector { inner: Arc::downgrade(&self.inner), descriptions: self.inner.descriptions.clone() }
+        MetricsCollector(Arc::clone(&self.core))
     }
 
     pub(crate) fn board(&self) -> &Board {
-        &self.inner.board
+        &self.core.board
     }
 
     pub(crate) fn names(&self) -> &Names {
-        &self.inner.names
+        &self.core.names
     }
 
     pub(crate) fn clock(&self) -> &dyn Clock {
-        &*self.inner.clock
+        &*self.core.clock
     }
 
     /// Counts queues that have no name of their own.
     pub(crate) fn add_folded_queues(&self, queues: u64) {
-        self.inner.queues_folded.fetch_add(queues, Relaxed);
+        self.core.queues_folded.fetch_add(queues, Relaxed);
     }
 }
 
 impl EventSink for Metrics {
     fn publish(&self, events: &[Event]) {
-        self.inner.shards.publish(&self.inner.names, events);
+        self.core.shards.publish(&self.core.names, events);
     }
 }
 
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// [`Metrics`] as a registry of the application takes them.
+#[derive(Clone)]
+pub struct MetricsCollector(Arc<Core>);
+
+impl Collector for MetricsCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        collect(&self.0)
+    }
+}
+
+impl fmt::Debug for MetricsCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MetricsCollector").finish_non_exhaustive()
     }
 }

@@ -23,23 +23,37 @@ use crate::{
 /// in microseconds, and every shard that is used takes about 150 KB when all names are.
 const SHARDS_MAX: usize = 8;
 
-/// Slots that a shard remembers by the addresses of their names; a power of two. Chosen without
-/// measurement: more kinds than most programs have.
-const RECENT: usize = 64;
+/// Slots that a shard remembers by the hashes of their names; a power of two. Chosen without
+/// measurement: far more than the pairs of most programs, so that two of them seldom share a place.
+const RECENT: usize = 512;
 
-/// Slots by the addresses of names that are kept, so that no other name can have the same.
+/// Slots by the hashes of their names; of two with the same place the newer one.
 type Recent = Vec<Option<(QueueName, KindName, Slot)>>;
 
-/// What one thread counts.
+/// What one thread counts, on cache lines of its own.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 struct Shard {
     fold: Fold,
     recent: Recent,
+    /// The place among them of the names that came last.
+    last: usize,
 }
 
-/// Whether both are the same text, at the same place in memory.
-fn is_same(one: &str, other: &str) -> bool {
-    std::ptr::eq(one, other)
+/// A place among the recent slots. Quick, and no more: names that share a place are only slower.
+fn place(queue: &str, kind: &str) -> usize {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut hash = 0;
+    for text in [queue, kind] {
+        let (chunks, rest) = text.as_bytes().as_chunks::<8>();
+        let chunks = chunks.iter().map(|chunk| u64::from_le_bytes(*chunk));
+        let rest = rest.iter().fold(text.len() as u64, |rest, &byte| rest << 8 ^ u64::from(byte));
+        for word in chunks.chain([rest]) {
+            hash = (u64::rotate_left(hash, 5) ^ word).wrapping_mul(ODD);
+        }
+    }
+    // The high bits are those that everything before has gone into.
+    usize::try_from(hash >> 32).unwrap_or_default() % RECENT
 }
 
 impl Shard {
@@ -65,16 +79,23 @@ impl Shard {
         }
     }
 
+    /// The slot at a place, if it is that of these names.
+    fn known(&self, place: usize, task: &TaskRef) -> Option<Slot> {
+        let (queue, kind, slot) = self.recent.get(place)?.as_ref()?;
+        let is_known = is_equal(queue.as_str(), task.queue.as_str())
+            && is_equal(kind.as_str(), task.kind.as_str());
+        is_known.then_some(*slot)
+    }
+
     fn slot(&mut self, names: &Names, task: &TaskRef) -> Slot {
         let TaskRef { queue, kind, .. } = task;
-        // Texts are aligned, so the low bits of an address say nothing.
-        let (a, b) = (queue.as_str().as_ptr().addr(), kind.as_str().as_ptr().addr());
-        let place = ((a >> 4) ^ (b >> 4) ^ (b >> 10)) % RECENT;
-        if let Some(Some((known_queue, known_kind, slot))) = self.recent.get(place)
-            && is_same(known_queue.as_str(), queue.as_str())
-            && is_same(known_kind.as_str(), kind.as_str())
-        {
-            return *slot;
+        if let Some(slot) = self.known(self.last, task) {
+            return slot;
+        }
+        let place = place(queue.as_str(), kind.as_str());
+        self.last = place;
+        if let Some(slot) = self.known(place, task) {
+            return slot;
         }
         let slot = names.slot(queue, kind);
         self.fold.reserve(slot);
@@ -91,9 +112,14 @@ impl Shard {
 /// Whether two tasks are of the same queue and kind.
 #[inline]
 fn are_alike(one: &TaskRef, other: &TaskRef) -> bool {
-    let is_equal = |one: &str, other: &str| is_same(one, other) || one == other;
     is_equal(one.queue.as_str(), other.queue.as_str())
         && is_equal(one.kind.as_str(), other.kind.as_str())
+}
+
+/// Whether two texts are the same; mostly they are at the same place in memory.
+#[inline]
+fn is_equal(one: &str, other: &str) -> bool {
+    std::ptr::eq(one, other) || one == other
 }
 
 /// What all threads count.

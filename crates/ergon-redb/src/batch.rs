@@ -10,13 +10,14 @@ use std::{
 };
 
 use ergon_core::{
-    Phase, StoreError, TaskId,
+    Phase, Progress, StoreError, TaskId,
     time::{from_micros, to_micros},
     transition::has_left_scope,
 };
 
 use crate::{
     error::{backend, corrupt},
+    journal::{Recorder, TaskKey},
     key::{Lane, NameId, Place, queue_key},
     live::{Live, TaskState},
     queue::QueueRow,
@@ -28,9 +29,10 @@ use crate::{
 mod flush;
 mod keys;
 mod publish;
+mod tell;
 
 pub(crate) use self::{
-    flush::{mark_of, marked_key},
+    flush::{mark_of, marked_key, parse_started_note},
     publish::Effects,
 };
 
@@ -96,6 +98,8 @@ pub(crate) struct Batch<'t> {
     newest: TaskId,
     /// Unique keys to forget at an instant.
     key_expiries: BTreeMap<i64, Vec<[u8; 32]>>,
+    /// What happens, for those who watch.
+    journal: Recorder,
     /// The transaction is the application's: what it did before is in the file, not in memory.
     is_foreign: bool,
     is_dirty: bool,
@@ -103,6 +107,7 @@ pub(crate) struct Batch<'t> {
 
 impl<'t> Batch<'t> {
     pub(crate) fn new(tables: Tables<'t>, live: Arc<Mutex<Live>>, newest: TaskId) -> Self {
+        let journal = live.lock().unwrap_or_else(PoisonError::into_inner).journal.recorder();
         Self {
             tables,
             live,
@@ -110,6 +115,7 @@ impl<'t> Batch<'t> {
             queues: HashMap::new(),
             newest,
             key_expiries: BTreeMap::new(),
+            journal,
             is_foreign: false,
             is_dirty: false,
         }
@@ -189,6 +195,8 @@ impl<'t> Batch<'t> {
     pub(crate) fn take_running(&mut self, ids: &[TaskId]) -> bool {
         let shared = Arc::clone(&self.live);
         let mut live = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the same lock, so that what was told of a task comes before what happens now.
+        self.journal.absorb(live.journal.take_pending());
         let mut has_taken = false;
         for &id in ids {
             if self.touched.contains_key(&id) {
@@ -243,21 +251,34 @@ impl<'t> Batch<'t> {
         if progress.phase == Phase::Waiting {
             let waiting = waiting_of(id, &body, &progress, has_head);
             before.ready = Some(waiting);
-            let mut live = self.live();
-            // Between the look at the claims and here, a claim may have taken it.
-            if let Some(claim) = live.running.get(&id) {
-                ergon_core::transition::claim(
-                    &mut progress,
-                    claim.token,
-                    from_micros(claim.claimed_at),
-                );
-                before.phase = Some(Phase::Running);
-                before.is_noted = claim.is_noted;
-            } else {
-                live.lanes.remove(waiting.lane, waiting.place);
-            }
+            self.take_waiting(waiting, &mut progress, &mut before);
         }
         Ok(Some((TaskState { body, progress }, before)))
+    }
+
+    /// Takes a waiting task out of the reach of claims, or finds that one has just taken it.
+    fn take_waiting(&mut self, waiting: Waiting, progress: &mut Progress, before: &mut Before) {
+        let shared = Arc::clone(&self.live);
+        let mut live = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        self.journal.absorb(live.journal.take_pending());
+        let id = TaskId::from_u128(waiting.place.id).ok();
+        // Between the look at the claims and here, a claim may have taken it.
+        let Some((id, claim)) = id.and_then(|id| Some((id, live.running.get_mut(&id)?))) else {
+            live.lanes.remove(waiting.lane, waiting.place);
+            return;
+        };
+        let claimed_at = from_micros(claim.claimed_at);
+        ergon_core::transition::claim(progress, claim.token, claimed_at);
+        before.phase = Some(Phase::Running);
+        before.is_noted = claim.is_noted;
+        claim.attempt = progress.attempt.saturating_add(1);
+        // The claim would tell of itself too late: something is about to happen to the task.
+        if !std::mem::replace(&mut claim.is_told, true) {
+            let Lane { queue, kind, .. } = waiting.lane;
+            let task = TaskKey { id, queue, kind, attempt: claim.attempt };
+            let event = claim.started(progress.run_at);
+            self.journal.task(claim.claimed_at, task, &event);
+        }
     }
 
     /// Adds a task that [does not exist](Self::exists).
@@ -328,7 +349,7 @@ impl<'t> Batch<'t> {
 pub(crate) fn waiting_of(
     id: TaskId,
     body: &crate::record::BodyHead,
-    progress: &ergon_core::Progress,
+    progress: &Progress,
     has_head: bool,
 ) -> Waiting {
     Waiting {

@@ -142,6 +142,11 @@ impl<'r> Decoder<'r> {
 
     pub(crate) fn bytes(&mut self) -> Result<&'r [u8], StoreError> {
         let len = self.u32()? as usize;
+        self.take(len)
+    }
+
+    /// So many bytes.
+    pub(crate) fn take(&mut self, len: usize) -> Result<&'r [u8], StoreError> {
         let (bytes, rest) =
             self.0.split_at_checked(len).ok_or_else(|| corrupt("a record ends early"))?;
         self.0 = rest;
@@ -150,6 +155,11 @@ impl<'r> Decoder<'r> {
 
     pub(crate) fn text(&mut self) -> Result<&'r str, StoreError> {
         std::str::from_utf8(self.bytes()?).map_err(|error| corrupt(error.to_string()))
+    }
+
+    /// Whether nothing is left.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// What is left.

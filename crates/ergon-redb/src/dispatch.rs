@@ -13,13 +13,16 @@ use std::{
 
 use async_trait::async_trait;
 use ergon_core::{
-    Conclusion, KindName, Now, Outcome, QueueName, Rejection, StoreError, TaskId, Verdict,
+    Conclusion, KindName, Now, Outcome, QueueName, Rejection, Retention, StoreError, TaskEvent,
+    TaskId, Verdict,
     outcome::check_batch,
     record::ClaimedTask,
+    report::ClaimReport,
     store::{Beat, BeatReply, ClaimRequest, Dispatch, Held},
     time::to_micros,
     transition,
 };
+use jiff::Timestamp;
 
 use crate::{
     RedbStore,
@@ -30,6 +33,7 @@ use crate::{
 };
 
 mod claim;
+mod report;
 
 /// How often a claim asks for its windows to be refilled before it answers that there is nothing.
 const REFILLS_MAX: usize = 3;
@@ -70,21 +74,12 @@ impl Dispatch for RedbStore {
             .collect();
         let bytes = outcomes.iter().map(|outcome| bytes_of(&outcome.conclusion)).sum();
         let retention = shared.retention;
-        let conclude = move |batch: &mut Batch<'_>, outcome: &Outcome| {
-            let Outcome { id, token, ref conclusion } = *outcome;
-            let verdict = batch.edit(id, |TaskState { body, progress }| {
-                let retention = retention.chosen_by(body.retention);
-                let verdict = transition::conclude(progress, &retention, token, conclusion, now);
-                (verdict, edit_of(verdict))
-            })?;
-            Ok(verdict.unwrap_or(Verdict::Stale))
-        };
         shared
             .write(bytes, move |batch| {
                 batch.take_running(&outcomes.iter().map(|outcome| outcome.id).collect::<Vec<_>>());
                 outcomes
                     .iter()
-                    .map(|outcome| conclude(batch, outcome))
+                    .map(|outcome| conclude(batch, retention, outcome, now))
                     .collect::<Result<Vec<_>, StoreError>>()
             })
             .await
@@ -116,6 +111,17 @@ impl Dispatch for RedbStore {
             }
         }
         Ok(reply)
+    }
+
+    async fn report(&self, reports: &[ClaimReport], now: Now) -> Result<Vec<Verdict>, StoreError> {
+        check_batch(reports.len())?;
+        if reports.is_empty() {
+            return Ok(Vec::new());
+        }
+        let shared = self.shared();
+        shared.check_open()?;
+        let now = now.resolve(&*shared.clock);
+        report::report(shared, reports, now).await
     }
 
     async fn wait_for_work(&self, queues: &[QueueName], kinds: &[KindName], within: Duration) {
@@ -196,15 +202,41 @@ pub(crate) fn give_back(
     batch: &mut Batch<'_>,
     shared: &Shared,
     held: Held,
-    now: jiff::Timestamp,
+    now: Timestamp,
 ) -> Result<(), StoreError> {
-    let released = batch.edit(held.id, |TaskState { body, progress }| {
-        let retention = shared.retention.chosen_by(body.retention);
-        let release = Conclusion::Release;
-        let verdict = transition::conclude(progress, &retention, held.token, &release, now);
-        ((), edit_of(verdict))
-    });
-    released.map(drop)
+    let Held { id, token } = held;
+    let release = Outcome { id, token, conclusion: Conclusion::Release };
+    conclude(batch, shared.retention, &release, now).map(drop)
+}
+
+/// Applies an outcome to its task, and tells what came of it.
+fn conclude(
+    batch: &mut Batch<'_>,
+    retention: Retention,
+    outcome: &Outcome,
+    now: Timestamp,
+) -> Result<Verdict, StoreError> {
+    let Outcome { id, token, ref conclusion } = *outcome;
+    let is_watched = batch.is_watched();
+    let concluded = batch.edit(id, |task| {
+        let (key, ran) = (task.key(id), task.ran(now));
+        let TaskState { body, progress } = task;
+        let retention = retention.chosen_by(body.retention);
+        let verdict = transition::conclude(progress, &retention, token, conclusion, now);
+        let edit = edit_of(verdict);
+        // An event may take a copy of a text, which nobody needs who does not watch.
+        let event = is_watched
+            .then(|| TaskEvent::of_outcome(progress, conclusion, verdict, ran))
+            .flatten();
+        ((verdict, edit, event.map(|event| (key, event))), edit)
+    })?;
+    let Some((verdict, edit, event)) = concluded else { return Ok(Verdict::Stale) };
+    match event {
+        Some((key, event)) => batch.tell(now, key, &event),
+        None if edit == Edit::Changed => batch.miss(),
+        None => {}
+    }
+    Ok(verdict)
 }
 
 const fn edit_of(verdict: Verdict) -> Edit {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ergon_core::{
-    NewTask, Now, StoreError, TaskId,
+    NewTask, Now, StoreError, TaskEvent, TaskId,
     store::{Enqueue, Inserted, check_insert},
+    time::from_micros,
 };
 use jiff::Timestamp;
 
@@ -47,6 +48,9 @@ pub(crate) fn add(batch: &mut Batch<'_>, row: NewRow) -> Result<Inserted, StoreE
         }
         batch.take_key(&unique, row.id, now)?;
     }
+    let progress = &row.state.progress;
+    let enqueued = TaskEvent::Enqueued { run_at: progress.run_at, priority: progress.priority };
+    batch.tell(from_micros(row.state.body.created_at), row.state.key(row.id), &enqueued);
     batch.add(row.id, row.state, row.body);
     Ok(Inserted::Created)
 }

@@ -31,11 +31,11 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// The tables of ergon in the file are of a format that this version does not know.
-    #[error("format {found} is not supported; this version of ergon reads format {supported}")]
+    #[error("format {found} is not supported; this version of ergon reads formats up to {supported}")]
     Format {
         /// The format of the file.
         found: u32,
-        /// The format that this version reads and writes.
+        /// The newest format that this version reads, and the one that it writes.
         supported: u32,
     },
     /// An option is out of range.

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use ergon_core::{
     Count, Now, Page, StoreError, TaskFilter, TaskId, TaskPage, TaskRecord,
+    document::{Document, DocumentRange, check_range},
     outcome::check_batch,
     store::{Inspect, QueueInfo},
     time::to_micros,
@@ -13,6 +14,7 @@ use ergon_core::{
 use crate::{
     RedbStore,
     dispatch::far_from_now,
+    document,
     reader::{Snapshot, count, counts, list},
     shared::{Shared, blocking},
 };
@@ -28,7 +30,7 @@ impl RedbStore {
     }
 
     /// Waits until memory knows of what transactions of the application have added.
-    async fn settled(&self) -> Result<Arc<Shared>, StoreError> {
+    pub(crate) async fn settled(&self) -> Result<Arc<Shared>, StoreError> {
         let shared = self.shared();
         shared.check_open()?;
         if has_adoptions(shared) {
@@ -83,14 +85,20 @@ impl Inspect for RedbStore {
         self.read(move |snapshot| {
             let mut infos = Vec::new();
             for (number, name) in snapshot.queue_names() {
-                let counts = counts::of_queue(snapshot, number, now)?;
+                let (counts, oldest_due_at) = counts::of_queue(snapshot, number, now)?;
                 let is_paused = snapshot.queue(number).row.is_paused;
-                infos.push(QueueInfo { name, is_paused, counts });
+                infos.push(QueueInfo { name, is_paused, counts, oldest_due_at });
             }
             infos.sort_unstable_by(|one, other| one.name.cmp(&other.name));
             Ok(infos)
         })
         .await
+    }
+
+    async fn documents(&self, range: &DocumentRange) -> Result<Vec<Document>, StoreError> {
+        check_range(range)?;
+        let (range, now) = (range.clone(), to_micros(self.shared().clock.now()));
+        self.read(move |snapshot| document::read(snapshot.transaction(), &range, now)).await
     }
 
     async fn wait_for_finish(&self, id: TaskId, within: Duration) -> Result<bool, StoreError> {

@@ -1,4 +1,4 @@
-//! Compares counters and indexes with the records they stand for.
+//! Compares counters and indexes with the records they stand for, and reads the journal.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,12 +8,13 @@ use redb::ReadableTable;
 use crate::{
     batch::{mark_of, marked_key, parse_id, waiting_of},
     error::backend,
+    journal,
     key::{LAST_TASK, NameId, parse_ready_key, ready_key},
     queue::QueueRow,
     reader::Snapshot,
     record::{decode_body_head, decode_head},
     shared::Shared,
-    table::{BODY, HEAD, MARKED, QUARANTINE, READY, UNIQUE},
+    table::{BODY, HEAD, JOURNAL, MARKED, QUARANTINE, READY, UNIQUE},
     unique::Holder,
 };
 
@@ -97,6 +98,8 @@ pub(crate) fn check(shared: &Shared) -> Result<Integrity, StoreError> {
     }
     check_windows(shared, &snapshot, &mut found)?;
     check_keys(&snapshot, &mut found)?;
+    let entries = transaction.open_table(JOURNAL).map_err(backend)?;
+    journal::check(&entries, snapshot.names(), |problem| found.expect(false, || problem))?;
     Ok(found)
 }
 

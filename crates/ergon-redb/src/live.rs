@@ -5,13 +5,21 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use ergon_core::{Progress, ServerId, TaskId, Token, store::Held};
+use ergon_core::{
+    Phase, Progress, ServerId, TaskEvent, TaskId, Token,
+    report::KeptReport,
+    store::Held,
+    time::{between, from_micros},
+};
+use jiff::Timestamp;
 
 use crate::{
-    key::NameId,
+    journal::{Journal, TaskKey},
+    key::{Lane, NameId},
     names::Names,
     queue::QueueRow,
     ready::{Lanes, Waiting},
@@ -23,6 +31,22 @@ use crate::{
 pub(crate) struct TaskState {
     pub(crate) body: BodyHead,
     pub(crate) progress: Progress,
+}
+
+impl TaskState {
+    /// The task in its newest attempt: the one that runs, or else the last that ended.
+    pub(crate) fn key(&self, id: TaskId) -> TaskKey {
+        let BodyHead { queue, kind, .. } = self.body;
+        let attempt = self.progress.attempt;
+        let is_running = self.progress.phase == Phase::Running;
+        let attempt = if is_running { attempt.saturating_add(1) } else { attempt };
+        TaskKey { id, queue, kind, attempt }
+    }
+
+    /// How long the newest claim is held at `now`, or was.
+    pub(crate) fn ran(&self, now: Timestamp) -> Duration {
+        self.progress.started_at.map_or(Duration::ZERO, |started_at| between(started_at, now))
+    }
 }
 
 /// A claim.
@@ -47,8 +71,28 @@ pub(crate) struct Running {
     pub(crate) is_noted: bool,
     /// An operator asked for the task to stop.
     pub(crate) is_cancel_requested: bool,
+    /// Which attempt it is, once the claim has read the task; 0 before.
+    pub(crate) attempt: u16,
+    /// The journal was told of the claim, or there was nobody to tell.
+    pub(crate) is_told: bool,
+    /// How far it has come, as its handler tells.
+    pub(crate) report: Option<Arc<KeptReport>>,
     /// The task, once the claim has read it, and while no batch has it in its hands.
     pub(crate) state: Option<Box<TaskState>>,
+}
+
+impl Running {
+    /// What is told of the claim of a task that was due at an instant.
+    pub(crate) fn started(&self, run_at: Timestamp) -> TaskEvent {
+        let waited = between(run_at, from_micros(self.claimed_at));
+        TaskEvent::Started { server: self.server, waited }
+    }
+
+    /// What is told of the task of this claim.
+    pub(crate) const fn key(&self, id: TaskId) -> TaskKey {
+        let Lane { queue, kind, .. } = self.waiting.lane;
+        TaskKey { id, queue, kind, attempt: self.attempt }
+    }
 }
 
 /// What is known of a queue beside its row.
@@ -68,6 +112,7 @@ pub(crate) struct Live {
     pub(crate) running: HashMap<TaskId, Running>,
     /// By number.
     pub(crate) queues: Vec<Queue>,
+    pub(crate) journal: Journal,
     /// Claims in the order in which they were made, until they are over or written down.
     unnoted: VecDeque<(Instant, Held)>,
     /// The store is closed: nothing is claimed any more.
@@ -79,12 +124,13 @@ pub(crate) struct Live {
 const TOKEN_BITS: u32 = 40;
 
 impl Live {
-    pub(crate) fn new(incarnation: u64, window_budget: usize) -> Self {
+    pub(crate) fn new(incarnation: u64, window_budget: usize, journal: Journal) -> Self {
         Self {
             names: Names::default(),
             lanes: Lanes::new(window_budget),
             running: HashMap::new(),
             queues: Vec::new(),
+            journal,
             unnoted: VecDeque::new(),
             is_closed: false,
             newest_token: incarnation << TOKEN_BITS,

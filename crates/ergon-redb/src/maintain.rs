@@ -4,20 +4,23 @@ use std::{ops::Bound, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use ergon_core::{
-    Now, Phase, StoreError, TaskId, UniqueScope,
+    Event, Now, Phase, Retention, StoreError, TaskEvent, TaskId, Token, UniqueScope,
     limits::BATCH_MAX,
     outcome::check_limit,
     store::{Held, Maintain, PruneRequest, Report, RescueRequest},
-    time::to_micros,
+    time::{between, to_micros},
     transition,
 };
+use jiff::Timestamp;
 use redb::ReadableTable;
 
 use crate::{
     RedbStore,
     batch::{Batch, Edit},
+    document,
     error::backend,
     expiry::{self, Expiring},
+    journal::TaskKey,
     live::TaskState,
     shared::Shared,
 };
@@ -40,38 +43,104 @@ impl Maintain for RedbStore {
             return Ok(Report::default());
         }
         let (deaths_max, renewals) = (request.deaths_max, Arc::clone(&shared));
-        let rescue = move |batch: &mut Batch<'_>, held: Held| -> Result<bool, StoreError> {
-            if !end_lease(&renewals, held, to_micros(now)) {
-                return Ok(false);
-            }
-            let rescued = batch.edit(held.id, |TaskState { body, progress }| {
-                if progress.phase != Phase::Running || progress.token != held.token {
-                    return (false, Edit::Unchanged);
-                }
-                let retention = renewals.retention.chosen_by(body.retention);
-                transition::rescue(progress, &retention, deaths_max, now);
-                (true, Edit::Changed)
-            })?;
-            Ok(rescued == Some(true))
-        };
-        let done = shared
+        shared
             .write(expired.len() * 64, move |batch| {
-                let mut done = 0;
-                for held in expired {
-                    done += usize::from(rescue(batch, held)?);
+                let rescue = Rescue { retention: renewals.retention, deaths_max, now };
+                let mut report = Report { more, ..Report::default() };
+                for Held { id, token } in expired {
+                    if end_lease(&renewals, Held { id, token }, to_micros(now)) {
+                        let events = &mut report.events;
+                        let is_done = rescue.carry_out(batch, id, Some(token), None, events)?;
+                        report.done += usize::from(is_done);
+                    }
                 }
-                Ok(done)
+                Ok(report)
             })
-            .await?;
-        Ok(Report { done, more, skipped: 0 })
+            .await
     }
 
     async fn prune(&self, request: &PruneRequest) -> Result<Report, StoreError> {
         check_limit(request.limit, BATCH_MAX)?;
         let shared = self.shared();
-        let now = to_micros(request.now.resolve(&*shared.clock));
+        let now = request.now.resolve(&*shared.clock);
         let limit = request.limit;
-        shared.write(limit * 64, move |batch| prune(batch, limit, now)).await
+        shared
+            .write(limit * 64, move |batch| {
+                let mut report = prune(batch, limit, to_micros(now))?;
+                if report.done > 0 {
+                    let tasks = u64::try_from(report.done).unwrap_or(u64::MAX);
+                    batch.tell_pruned(now, tasks);
+                    report.events.push(Event::pruned(now, tasks));
+                }
+                batch.tidy_journal();
+                document::prune(batch, to_micros(now))?;
+                Ok(report)
+            })
+            .await
+    }
+}
+
+/// Takes tasks back from an owner that is dead, or as good as.
+#[derive(Clone, Copy)]
+pub(crate) struct Rescue {
+    pub(crate) retention: Retention,
+    pub(crate) deaths_max: u16,
+    pub(crate) now: Timestamp,
+}
+
+impl Rescue {
+    /// Takes a task back, if the claim is live, and tells of it; says whether it did. Without a token
+    /// it is a claim of an earlier incarnation, which was made at this instant if that is known.
+    pub(crate) fn carry_out(
+        self,
+        batch: &mut Batch<'_>,
+        id: TaskId,
+        token: Option<Token>,
+        claimed_at: Option<Timestamp>,
+        events: &mut Vec<Event>,
+    ) -> Result<bool, StoreError> {
+        let Self { retention, deaths_max, now } = self;
+        let rescued = batch.edit(id, |task| {
+            let (mut key, mut ran) = (task.key(id), task.ran(now));
+            let TaskState { body, progress } = task;
+            match token {
+                Some(token) if progress.phase != Phase::Running || progress.token != token => {
+                    return (None, Edit::Unchanged);
+                }
+                Some(_) => {}
+                // The file does not say that it runs, nor since when.
+                None => {
+                    key.attempt = progress.attempt.saturating_add(1);
+                    ran = claimed_at.map_or(Duration::ZERO, |at| between(at, now));
+                }
+            }
+            let retention = retention.chosen_by(body.retention);
+            transition::rescue(progress, &retention, deaths_max, now);
+            (Some((key, TaskEvent::of_rescue(progress, ran))), Edit::Changed)
+        })?;
+        let Some((key, event)) = rescued.flatten() else { return Ok(false) };
+        batch.tell(now, key, &event);
+        events.extend(batch.event(now, key, event));
+        Ok(true)
+    }
+
+    /// Tells that a claim of an earlier incarnation is over, of which nothing but the journal knows:
+    /// its task waits, as if it had never been claimed.
+    pub(crate) fn tell_lost(
+        self,
+        batch: &mut Batch<'_>,
+        id: TaskId,
+        attempt: u16,
+    ) -> Result<(), StoreError> {
+        let lost = batch.look(id, |task| {
+            let TaskState { progress, .. } = task;
+            let is_lost = progress.phase == Phase::Waiting && progress.attempt.checked_add(1) == Some(attempt);
+            is_lost.then(|| TaskKey { attempt, ..task.key(id) })
+        })?;
+        if let Some(key) = lost.flatten() {
+            batch.tell(self.now, key, &TaskEvent::Rescued);
+        }
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Opens a store: the file, its format, what is held in memory, what a crash left behind.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fs,
     io::{self, ErrorKind, Read as _},
     path::{Path, PathBuf},
@@ -9,7 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ergon_core::{StoreError, TaskId, transition};
+use ergon_core::{Rng as _, StoreError, SystemRng, TaskId, WatcherName, limits::HORIZON};
+use jiff::Timestamp;
 use redb::{
     Database, DatabaseError, ReadTransaction, ReadableTable, StorageError, TableHandle,
     WriteTransaction, backends::InMemoryBackend,
@@ -17,19 +18,23 @@ use redb::{
 
 use crate::{
     OpenError, RedbOptions, RedbStore,
-    batch::{Edit, parse_id},
+    batch::{parse_id, parse_started_note},
     database::Handle,
     error::backend,
     inbox::Inbox,
+    journal::{self, Journal, NameLists, Unended, Watcher, Window},
     key::{
         LAST_TASK, Lane, Place, READY_KEY_LEN, parse_queue_key, parse_ready_key, part, queue_key,
         ready_key,
     },
-    live::{Live, TaskState},
+    live::Live,
     lock,
+    maintain::Rescue,
     queue::QueueRow,
     shared::Shared,
-    table::{BODY, FORMAT, META, NAME, READY, STARTED, create_all},
+    table::{
+        BODY, FORMAT, FORMAT_MIN, JOURNAL, META, NAME, READY, STARTED, WATCHER, create_all,
+    },
     wake::Wake,
     writer::{Writer, read_lane},
 };
@@ -38,6 +43,7 @@ use crate::{
 const FORMAT_KEY: &str = "format";
 const INCARNATION: &str = "incarnation";
 pub(crate) const IS_CLEAN: &str = "is_clean";
+const JOURNAL_KEY: &str = "journal";
 
 /// Tasks that are read of each lane when a store is opened, however many lanes there are; the writer
 /// reads on as far as memory is given.
@@ -49,6 +55,9 @@ const VERIFIED_BYTES_MAX: u64 = 256 << 20;
 
 /// Longer than any process lives.
 const CAREFUL_TIME_MAX: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
+const JOURNAL_BYTES_MIN: u64 = 64 << 10;
+const JOURNAL_AGE_MIN: Duration = Duration::from_secs(1);
 
 const CACHE_BYTES_MIN: usize = 1 << 20;
 const WINDOW_TASKS_MIN: usize = 1_024;
@@ -139,6 +148,12 @@ fn check(options: &RedbOptions) -> Result<(), OpenError> {
     if options.deaths_max == 0 {
         return invalid("deaths_max", "the least is 1");
     }
+    if options.journal_bytes_max < JOURNAL_BYTES_MIN {
+        return invalid("journal_bytes_max", "the least is 64 KiB");
+    }
+    if !(JOURNAL_AGE_MIN..=HORIZON).contains(&options.journal_age_max) {
+        return invalid("journal_age_max", "1 second is the least, 10 years are the most");
+    }
     Ok(())
 }
 
@@ -158,9 +173,14 @@ fn describe(error: DatabaseError, path: &Path) -> OpenError {
     }
 }
 
+/// Tasks that have lost their owner, and when it claimed them if that is known.
+type Orphans = BTreeMap<TaskId, Option<Timestamp>>;
+
 /// What the file said before this opening changed it.
 struct Found {
     incarnation: u64,
+    /// The number of the journal.
+    journal: u64,
     /// The store was not closed: what was running then has lost its owner.
     is_crashed: bool,
 }
@@ -169,11 +189,17 @@ fn start(options: &RedbOptions, database: Handle, path: &Path) -> Result<RedbSto
     let io = |source: redb::Error| OpenError::Io { path: path.to_owned(), source };
     let is_large = database.file_bytes() >= options.quick_repair_from_bytes;
     let found = begin(&database, is_large, io)?;
-    let mut live = Live::new(found.incarnation, options.window_tasks);
+    let age_max = i64::try_from(options.journal_age_max.as_micros()).unwrap_or(i64::MAX);
+    let limits = journal::Limits { bytes_max: options.journal_bytes_max, age_max };
+    let journal = Journal::new(found.journal, limits, Arc::clone(&options.clock));
+    let mut live = Live::new(found.incarnation, options.window_tasks, journal);
     let snapshot = database.begin_read()?;
     load_names(&snapshot, &mut live)?;
     load_lanes(&snapshot, &mut live)?;
+    load_journal(&snapshot, &mut live)?;
     let (orphans, newest) = (orphans(&snapshot)?, newest(&snapshot)?);
+    // The end of a claim that was told of has to be told too, also if it was never written down.
+    let unended = if found.is_crashed { unended(&snapshot, &live)? } else { Unended::new() };
     drop(snapshot);
     let careful_time = std::cmp::min(options.careful_time, CAREFUL_TIME_MAX);
     let careful_until = found.is_crashed.then(|| Instant::now() + careful_time);
@@ -194,9 +220,9 @@ fn start(options: &RedbOptions, database: Handle, path: &Path) -> Result<RedbSto
         retention: options.retention,
     });
     let mut writer = Writer::new(Arc::clone(&shared), newest, found.incarnation);
-    if !orphans.is_empty() {
+    if !orphans.is_empty() || !unended.is_empty() {
         let deaths_max = if found.is_crashed { options.deaths_max } else { u16::MAX };
-        take_back(&shared, orphans, deaths_max)?;
+        take_back(&shared, orphans, unended, deaths_max)?;
     }
     writer.begin()?;
     let thread = std::thread::Builder::new()
@@ -227,17 +253,24 @@ fn begin(
             Ok(value.map(|value| value.value()))
         };
         let format = read(FORMAT_KEY)?.unwrap_or(u64::from(FORMAT));
-        if format != u64::from(FORMAT) {
+        if !(u64::from(FORMAT_MIN)..=u64::from(FORMAT)).contains(&format) {
             let found = u32::try_from(format).unwrap_or(u32::MAX);
             return Err(OpenError::Format { found, supported: FORMAT });
         }
         let incarnation = read(INCARNATION)?.unwrap_or(0) + 1;
         let is_crashed = incarnation > 1 && read(IS_CLEAN)? != Some(1);
-        let rows = [(FORMAT_KEY, format), (INCARNATION, incarnation), (IS_CLEAN, 0)];
+        // A file of format 1 has no journal: its number and the two tables are all that it lacks.
+        let journal = read(JOURNAL_KEY)?.unwrap_or_else(|| SystemRng.next_u64());
+        let rows = [
+            (FORMAT_KEY, u64::from(FORMAT)),
+            (INCARNATION, incarnation),
+            (IS_CLEAN, 0),
+            (JOURNAL_KEY, journal),
+        ];
         for (key, value) in rows {
             meta.insert(key, value).map_err(|error| io(error.into()))?;
         }
-        Found { incarnation, is_crashed }
+        Found { incarnation, journal, is_crashed }
     };
     create_all(&transaction).map_err(|error| io(error.into()))?;
     transaction.commit().map_err(|error| io(error.into()))?;
@@ -282,12 +315,36 @@ fn load_lanes(snapshot: &ReadTransaction, live: &mut Live) -> Result<(), StoreEr
     }
 }
 
-/// The tasks that were running when the store was last used.
-fn orphans(snapshot: &ReadTransaction) -> Result<BTreeSet<TaskId>, StoreError> {
+/// Reads who watches, and where the journal begins and ends.
+fn load_journal(snapshot: &ReadTransaction, live: &mut Live) -> Result<(), StoreError> {
+    let table = snapshot.open_table(WATCHER).map_err(backend)?;
+    let mut watchers = BTreeMap::new();
+    for row in table.iter().map_err(backend)? {
+        let (name, record) = row.map_err(backend)?;
+        let Ok(name) = WatcherName::new(name.value()) else { continue };
+        // One whose row does not read back may have watched for ever, so that it does from now on.
+        watchers.insert(name, Watcher::decode(record.value()).unwrap_or_default());
+    }
+    let entries = snapshot.open_table(JOURNAL).map_err(backend)?;
+    let (window, _) = Window::read(&entries)?;
+    live.journal.load(window, watchers);
+    Ok(())
+}
+
+/// The tasks that run by what the journal tells.
+fn unended(snapshot: &ReadTransaction, live: &Live) -> Result<Unended, StoreError> {
+    let entries = snapshot.open_table(JOURNAL).map_err(backend)?;
+    let names = NameLists { queues: live.names.queues(), kinds: live.names.kinds() };
+    journal::unended(&entries, names)
+}
+
+/// The tasks that were running when the store was last used, and since when if the file says.
+fn orphans(snapshot: &ReadTransaction) -> Result<Orphans, StoreError> {
     let started = snapshot.open_table(STARTED).map_err(backend)?;
-    let mut orphans = BTreeSet::new();
+    let mut orphans = Orphans::new();
     for row in started.iter().map_err(backend)? {
-        orphans.insert(parse_id(row.map_err(backend)?.0.value())?);
+        let (id, note) = row.map_err(backend)?;
+        orphans.insert(parse_id(id.value())?, parse_started_note(note.value()));
     }
     Ok(orphans)
 }
@@ -301,18 +358,19 @@ fn newest(snapshot: &ReadTransaction) -> Result<TaskId, StoreError> {
 /// Has the writer take tasks back from their dead owner, before anything else.
 fn take_back(
     shared: &Arc<Shared>,
-    orphans: BTreeSet<TaskId>,
+    orphans: Orphans,
+    unended: Unended,
     deaths_max: u16,
 ) -> Result<(), StoreError> {
-    let now = shared.clock.now();
-    let retention = shared.retention;
+    let rescue = Rescue { retention: shared.retention, deaths_max, now: shared.clock.now() };
     shared.inbox.post(move |batch| {
-        for id in orphans {
-            batch.edit(id, |TaskState { body, progress }| {
-                let retention = retention.chosen_by(body.retention);
-                transition::rescue(progress, &retention, deaths_max, now);
-                ((), Edit::Changed)
-            })?;
+        for (&id, &attempt) in unended.iter().filter(|(id, _)| !orphans.contains_key(id)) {
+            rescue.tell_lost(batch, id, attempt)?;
+        }
+        // No sink is there yet; whoever watches reads them in the journal.
+        let mut events = Vec::new();
+        for (id, claimed_at) in orphans {
+            rescue.carry_out(batch, id, None, claimed_at, &mut events)?;
             batch.forget_note(id);
         }
         Ok(())

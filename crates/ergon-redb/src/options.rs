@@ -18,6 +18,8 @@ pub struct RedbOptions {
     pub(crate) quick_repair_from_bytes: u64,
     pub(crate) careful_time: Duration,
     pub(crate) deaths_max: u16,
+    pub(crate) journal_bytes_max: u64,
+    pub(crate) journal_age_max: Duration,
     pub(crate) limits: Limits,
     pub(crate) retention: Retention,
     pub(crate) clock: Arc<dyn Clock>,
@@ -30,6 +32,8 @@ impl std::fmt::Debug for RedbOptions {
             .field("cache_bytes", &self.cache_bytes)
             .field("window_tasks", &self.window_tasks)
             .field("quick_repair_from_bytes", &self.quick_repair_from_bytes)
+            .field("journal_bytes_max", &self.journal_bytes_max)
+            .field("journal_age_max", &self.journal_age_max)
             .field("limits", &self.limits)
             .field("retention", &self.retention)
             .finish_non_exhaustive()
@@ -44,6 +48,8 @@ impl Default for RedbOptions {
             quick_repair_from_bytes: 256 << 20,
             careful_time: Duration::from_secs(60),
             deaths_max: POISON_DEATHS_MAX,
+            journal_bytes_max: 64 << 20,
+            journal_age_max: Duration::from_secs(3600),
             limits: Limits::default(),
             retention: Retention::default(),
             clock: Arc::new(SystemClock),
@@ -87,6 +93,26 @@ impl RedbOptions {
     /// opened. Default 10; at least 1.
     pub const fn deaths_max(mut self, deaths: u16) -> Self {
         self.deaths_max = deaths;
+        self
+    }
+
+    /// Bytes of events that the journal keeps for those who watch. Default 64 MiB; at least 64 KiB.
+    ///
+    /// Older ones go with the commits that bring new ones, a sixteenth at a time; what the last
+    /// commit recorded is always kept. Chosen without measurement.
+    pub const fn journal_bytes_max(mut self, bytes: u64) -> Self {
+        self.journal_bytes_max = bytes;
+        self
+    }
+
+    /// How long the journal keeps events for those who watch, by the clock of the store. Default one
+    /// hour; 1 second to 10 years.
+    ///
+    /// Older ones go, a sixteenth of that time late at the most, with the commits that bring new ones
+    /// and with [`prune`](ergon_core::store::Maintain::prune); what the last commit recorded is always kept.
+    /// Chosen without measurement.
+    pub const fn journal_age_max(mut self, age: Duration) -> Self {
+        self.journal_age_max = age;
         self
     }
 

@@ -9,14 +9,15 @@ use std::{
 };
 
 use ergon_core::{
-    KindName, Phase, Progress, QueueName, StoreError, TaskId, TaskRecord, Token, time::from_micros,
-    transition,
+    KindName, Phase, Progress, QueueName, StoreError, TaskId, TaskRecord, Token,
+    report::KeptReport, time::from_micros, transition,
 };
 use jiff::Timestamp;
 use redb::{ReadOnlyTable, ReadTransaction};
 
 use crate::{
     error::backend,
+    journal::NameLists,
     key::{NameId, READY_KEY_LEN},
     live::{Live, Queue, Running},
     record::{decode_body, decode_head},
@@ -31,11 +32,12 @@ pub(crate) mod list;
 type Records = ReadOnlyTable<&'static [u8; 16], &'static [u8]>;
 
 /// A claim, as a read shows it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Claimed {
     token: Token,
     claimed_at: i64,
     is_cancel_requested: bool,
+    report: Option<Arc<KeptReport>>,
 }
 
 impl Claimed {
@@ -44,6 +46,7 @@ impl Claimed {
             token: claim.token,
             claimed_at: claim.claimed_at,
             is_cancel_requested: claim.is_cancel_requested,
+            report: claim.report.clone(),
         }
     }
 }
@@ -103,6 +106,11 @@ impl Snapshot {
         &self.transaction
     }
 
+    /// Every name, by number.
+    pub(crate) fn names(&self) -> NameLists<'_> {
+        NameLists { queues: &self.queue_names, kinds: &self.kind_names }
+    }
+
     /// Every queue that was ever used or changed, with its number.
     pub(crate) fn queue_names(&self) -> impl Iterator<Item = (NameId, QueueName)> {
         let named = (0..).zip(self.queue_names.iter().cloned());
@@ -147,14 +155,17 @@ impl Snapshot {
                 .ok_or_else(|| crate::error::corrupt("a body names no known queue or kind"))
         })?;
         let mut progress = head.unwrap_or_else(|| body.fresh());
+        let mut report = None;
         if progress.phase == Phase::Waiting
             && let Some(claim) = self.running.get(&id)
         {
+            report = claim.report.as_deref().cloned();
             transition::claim(&mut progress, claim.token, from_micros(claim.claimed_at));
             progress.cancel_requested |= claim.is_cancel_requested;
         }
         let state = progress.state(now);
-        Ok(TaskRecord { id, spec, created_at: from_micros(body.created_at), progress, state })
+        let created_at = from_micros(body.created_at);
+        Ok(TaskRecord { id, spec, created_at, progress, state, report })
     }
 
     fn ready(&self) -> Result<ReadOnlyTable<&'static [u8; READY_KEY_LEN], u8>, StoreError> {

@@ -307,7 +307,7 @@ pub(crate) fn decode_head(record: &[u8]) -> Result<Progress, StoreError> {
 }
 
 /// The value that stands at this number in the list of all.
-fn numbered<T: Copy>(all: &[T], number: u8) -> Result<T, StoreError> {
+pub(crate) fn numbered<T: Copy>(all: &[T], number: u8) -> Result<T, StoreError> {
     all.get(usize::from(number))
         .copied()
         .ok_or_else(|| corrupt(format!("unknown number {number} in a record")))

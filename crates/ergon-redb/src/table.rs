@@ -6,13 +6,15 @@ use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 use crate::{error::backend, key::READY_KEY_LEN};
 
 /// The format of the file, raised by every change that an older version would misread.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
+/// The oldest format that is read, and becomes the present one.
+pub(crate) const FORMAT_MIN: u32 = 1;
 
 pub(crate) type Definition<K, V> = TableDefinition<'static, K, V>;
 type Id = &'static [u8; 16];
-type Record = &'static [u8];
+pub(crate) type Record = &'static [u8];
 
-/// Format, incarnation, whether the store was closed.
+/// Format, incarnation, whether the store was closed, the number of the journal.
 pub(crate) const META: Definition<&str, u64> = TableDefinition::new("ergon.meta");
 /// Namespace and number → name.
 pub(crate) const NAME: Definition<&[u8; 5], &str> = TableDefinition::new("ergon.name");
@@ -22,7 +24,7 @@ pub(crate) const BODY: Definition<Id, Record> = TableDefinition::new("ergon.body
 pub(crate) const HEAD: Definition<Id, Record> = TableDefinition::new("ergon.head");
 /// Lane and place → flags, for every waiting or running task.
 pub(crate) const READY: Definition<&[u8; READY_KEY_LEN], u8> = TableDefinition::new("ergon.ready");
-/// Id → claim, for tasks that have been running for a while.
+/// Id → when it was claimed, for tasks that have been running for a while.
 pub(crate) const STARTED: Definition<Id, Record> = TableDefinition::new("ergon.started");
 /// Phase and id, for failed and cancelled tasks.
 pub(crate) const MARKED: Definition<&[u8; 17], ()> = TableDefinition::new("ergon.marked");
@@ -32,6 +34,16 @@ pub(crate) const UNIQUE: Definition<&[u8; 32], Record> = TableDefinition::new("e
 pub(crate) const EXPIRY: Definition<&[u8; 16], Record> = TableDefinition::new("ergon.expiry");
 /// Id → why the task was set aside: its record does not read back.
 pub(crate) const QUARANTINE: Definition<Id, &str> = TableDefinition::new("ergon.quarantine");
+/// Number → what one commit recorded.
+pub(crate) const JOURNAL: Definition<u64, Record> = TableDefinition::new("ergon.journal");
+/// Name of a watcher → how long it watches, and its place.
+pub(crate) const WATCHER: Definition<&str, Record> = TableDefinition::new("ergon.watcher");
+
+/// Space and key → a document.
+pub(crate) const DOCUMENT: Definition<&[u8], Record> = TableDefinition::new("ergon.document");
+/// When a document may go, its space and its key.
+pub(crate) const DOCUMENT_EXPIRY: Definition<&[u8], ()> =
+    TableDefinition::new("ergon.document_expiry");
 
 /// The tables of one write transaction, each opened when it is first needed.
 pub(crate) struct Tables<'t> {
@@ -43,6 +55,7 @@ pub(crate) struct Tables<'t> {
     marked: Option<Table<'t, &'static [u8; 17], ()>>,
     unique: Option<Table<'t, &'static [u8; 32], Record>>,
     expiry: Option<Table<'t, &'static [u8; 16], Record>>,
+    journal: Option<Table<'t, u64, Record>>,
 }
 
 macro_rules! tables {
@@ -71,6 +84,7 @@ tables! {
     marked: MARKED<&'static [u8; 17], ()>;
     unique: UNIQUE<&'static [u8; 32], Record>;
     expiry: EXPIRY<&'static [u8; 16], Record>;
+    journal: JOURNAL<u64, Record>;
 }
 
 impl Tables<'_> {
@@ -100,5 +114,9 @@ pub(crate) fn create_all(transaction: &WriteTransaction) -> Result<(), redb::Tab
     transaction.open_table(UNIQUE)?;
     transaction.open_table(EXPIRY)?;
     transaction.open_table(QUARANTINE)?;
+    transaction.open_table(JOURNAL)?;
+    transaction.open_table(WATCHER)?;
+    transaction.open_table(DOCUMENT)?;
+    transaction.open_table(DOCUMENT_EXPIRY)?;
     Ok(())
 }

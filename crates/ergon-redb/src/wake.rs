@@ -1,4 +1,4 @@
-//! Wakes those who wait for work or for the end of a task.
+//! Wakes those who wait for work, for news, or for the end of a task.
 
 use std::{
     collections::HashMap,
@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 pub(crate) struct Wake {
     /// For work, whatever the queue.
     pub(crate) work: Notify,
+    /// For something new in the journal.
+    pub(crate) journal: Notify,
     /// For the end of a task: how many wait, and what wakes them.
     finish: Mutex<HashMap<TaskId, (usize, Arc<Notify>)>>,
 }
@@ -42,6 +44,7 @@ impl Wake {
     /// Wakes everybody: the store is closed, or failed.
     pub(crate) fn everybody(&self) {
         self.work.notify_waiters();
+        self.journal.notify_waiters();
         let finish = self.finish.lock().unwrap_or_else(PoisonError::into_inner);
         finish.values().for_each(|(_, notify)| notify.notify_waiters());
     }

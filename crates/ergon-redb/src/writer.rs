@@ -13,6 +13,7 @@ use crate::{
     batch::{Batch, Effects, parse_id},
     error::backend,
     inbox::{Answer, Delivery, Operation},
+    journal::Window,
     key::{Lane, Place, READY_KEY_LEN, parse_ready_key, queue_key, ready_key},
     queue::QueueRow,
     ready::Flags,
@@ -47,7 +48,7 @@ pub(crate) struct Writer {
     newest: TaskId,
     /// Tells rows of the expiry index apart: rises over the incarnations of the store.
     number: u64,
-    /// When a running task has to be written down.
+    /// When a running task has to be written down, or something to be told of one.
     notes_at: Option<Instant>,
     commits: u64,
     is_large: bool,
@@ -140,9 +141,7 @@ impl Writer {
         // Operations that are dropped unanswered are told of the failure by the inbox.
         self.shared.check()?;
         let transaction = self.shared.database.begin_write()?;
-        self.adopt(&transaction)?;
-        let tables = Tables::new(&transaction);
-        let mut batch = Batch::new(tables, Arc::clone(&self.shared.live), self.newest);
+        let mut batch = self.batch(&transaction)?;
         let mut answers = Vec::with_capacity(operations.len());
         let outcome = self.collect(&mut batch, operations, &mut answers).and_then(|()| {
             self.note_long_running(&mut batch)?;
@@ -159,6 +158,21 @@ impl Writer {
             answer(failure.map(|reason| StoreError::Failed { reason }));
         }
         committed
+    }
+
+    /// Begins a batch, in the knowledge of what transactions of the application have done.
+    fn batch<'t>(&mut self, transaction: &'t WriteTransaction) -> Result<Batch<'t>, StoreError> {
+        let has_adopted = self.adopt(transaction)?;
+        let tables = Tables::new(transaction);
+        let mut batch = Batch::new(tables, Arc::clone(&self.shared.live), self.newest);
+        if has_adopted {
+            let known = self.shared.live().journal.window().newest;
+            let (window, is_broken) = Window::read(batch.tables().journal()?)?;
+            if window.newest > known {
+                batch.adopt_journal(window, is_broken);
+            }
+        }
+        Ok(batch)
     }
 
     fn collect(
@@ -199,6 +213,9 @@ impl Writer {
         if notices.has_work {
             self.shared.wake.work.notify_waiters();
         }
+        if notices.has_events {
+            self.shared.wake.journal.notify_waiters();
+        }
         self.shared.wake.finished(&notices.finished);
         Ok(())
     }
@@ -221,11 +238,14 @@ impl Writer {
         ids.into_iter().try_for_each(|id| batch.note(id))
     }
 
-    /// When the next running task has to be written down.
+    /// When the next running task has to be written down, or something to be told of one.
     fn next_note(&self) -> Option<Instant> {
-        let next = self.shared.live().oldest_unnoted().map(|claimed| claimed + NOTE_AFTER);
+        let mut live = self.shared.live();
+        let next = live.oldest_unnoted().map(|claimed| claimed + NOTE_AFTER);
+        let tell_at = live.journal.tell_at();
+        drop(live);
         self.shared.is_watching.store(next.is_some(), Ordering::Release);
-        next
+        next.into_iter().chain(tell_at).min()
     }
 
     /// Whether there is something to commit though nobody waits for it.
@@ -254,16 +274,16 @@ impl Writer {
         }
     }
 
-    /// Takes over what transactions of the application have added. Having the write transaction
-    /// means that theirs are over, one way or the other.
-    fn adopt(&mut self, transaction: &WriteTransaction) -> Result<(), StoreError> {
+    /// Takes over what transactions of the application have added, and says whether they have. Having
+    /// the write transaction means that theirs are over, one way or the other.
+    fn adopt(&mut self, transaction: &WriteTransaction) -> Result<bool, StoreError> {
         let adoptions = {
             let mut adoptions =
                 self.shared.adoptions.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *adoptions)
         };
         if adoptions.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let bodies = transaction.open_table(BODY).map_err(backend)?;
         let ready = transaction.open_table(READY).map_err(backend)?;
@@ -292,7 +312,7 @@ impl Writer {
         if has_work {
             self.shared.wake.work.notify_waiters();
         }
-        Ok(())
+        Ok(has_work)
     }
 
     /// Refills the windows that run low.
@@ -328,9 +348,7 @@ impl Writer {
     /// owner is to be counted.
     fn close(&mut self) -> Result<(), StoreError> {
         let transaction = self.shared.database.begin_write()?;
-        self.adopt(&transaction)?;
-        let mut batch =
-            Batch::new(Tables::new(&transaction), Arc::clone(&self.shared.live), self.newest);
+        let mut batch = self.batch(&transaction)?;
         crate::dispatch::give_everything_back(&mut batch, &self.shared)?;
         batch.mark_dirty();
         let number = &mut self.number;

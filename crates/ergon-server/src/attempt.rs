@@ -234,6 +234,11 @@ impl HeldTable {
         self.lock().held.get(held).cloned()
     }
 
+    /// How many claims are held.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().held.len()
+    }
+
     /// Every attempt whose claim is held, including those that ended and wait to be recorded.
     pub(crate) fn all(&self) -> Vec<Arc<Attempt>> {
         self.lock().held.values().cloned().collect()

@@ -13,6 +13,7 @@ use crate::{
     error::StartError,
     handler::{Handler, Worker},
     layer::{AttemptService, Call, Done, Layers},
+    presence::Calling,
     registry::{Registration, Registry, WithState, WithWorker},
     server::{Parts, Server},
     slots::Slots,
@@ -37,6 +38,7 @@ struct Rest {
     queues: Vec<Queue>,
     layers: Layers,
     registrations: Vec<Registration>,
+    calling: Calling,
 }
 
 impl ServerBuilder {
@@ -54,6 +56,7 @@ impl ServerBuilder {
                 queues: Vec::new(),
                 layers: Layers::default(),
                 registrations: Vec::new(),
+                calling: Calling::default(),
             },
         }
     }
@@ -185,6 +188,19 @@ impl<S: Send + Sync + 'static> ServerBuilder<S> {
         self
     }
 
+    /// What people call this server, at most 255 bytes. Default: `host:pid`.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.rest.calling.name = Some(name.into());
+        self
+    }
+
+    /// The version of the program that this server is in, at most 255 bytes, for people who look which
+    /// servers there are. Default: the version of ergon.
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.rest.calling.version = Some(version.into());
+        self
+    }
+
     /// Where random numbers come from. Default: the operating system.
     pub fn rng(mut self, rng: Arc<dyn Rng>) -> Self {
         self.rest.rng = rng;
@@ -232,6 +248,7 @@ impl<S: Send + Sync + 'static> ServerBuilder<S> {
         });
         Ok(Server::new(Parts {
             client,
+            calling: rest.calling,
             sinks: rest.sinks,
             store: rest.store,
             rng: rest.rng,

@@ -49,6 +49,12 @@ pub struct ServerConfig {
     /// Time between sweeps for finished tasks that outlived their retention: 1 ms to 1 day. Default
     /// 60 s.
     pub prune_interval: Duration,
+    /// Time between two signs of life, by which people see that the server lives: 1 s to 1 min. Default
+    /// 10 s. After three of them without one it counts as lost. No task depends on it.
+    pub presence_interval: Duration,
+    /// Whether the server counts what it does, and writes the counts to the store every 10 s. Default
+    /// true.
+    pub statistics: bool,
     /// How long an attempt may run when neither the task nor its handler says: 1 ms to 10 years.
     /// Default 30 min, as in ergon for Go.
     pub default_timeout: Duration,
@@ -88,6 +94,8 @@ impl Default for ServerConfig {
             poll_interval: Duration::from_secs(5),
             rescue_interval: Duration::from_secs(5),
             prune_interval: Duration::from_secs(60),
+            presence_interval: ergon_core::servers::INTERVAL_DEFAULT,
+            statistics: true,
             default_timeout: Duration::from_secs(30 * 60),
             grace_period: Duration::from_secs(30),
             abort_period: Duration::from_secs(5),
@@ -123,6 +131,8 @@ setters! {
     poll_interval: Duration => poll_interval;
     rescue_interval: Duration => rescue_interval;
     prune_interval: Duration => prune_interval;
+    presence_interval: Duration => presence_interval;
+    statistics: bool => statistics;
     default_timeout: Duration => default_timeout;
     grace_period: Duration => grace_period;
     abort_period: Duration => abort_period;
@@ -139,6 +149,7 @@ setters! {
 const BEAT_INTERVAL: Duration = Duration::from_secs(2);
 
 const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl ServerConfig {
@@ -166,13 +177,14 @@ impl ServerConfig {
         within("poll_interval", self.poll_interval, MILLISECOND, HOUR / 60)?;
         within("rescue_interval", self.rescue_interval, MILLISECOND, HOUR)?;
         within("prune_interval", self.prune_interval, MILLISECOND, HOUR * 24)?;
+        within("presence_interval", self.presence_interval, SECOND, HOUR / 60)?;
         let horizon = ergon_core::limits::HORIZON;
         within("default_timeout", self.default_timeout, MILLISECOND, horizon)?;
         within("grace_period", self.grace_period, Duration::ZERO, horizon)?;
         within("abort_period", self.abort_period, Duration::ZERO, horizon)?;
         within("flush_period", self.flush_period, Duration::ZERO, horizon)?;
         within("store_timeout", self.store_timeout, MILLISECOND, HOUR / 6)?;
-        within("flush_age", self.flush_age, Duration::ZERO, MILLISECOND * 1_000)?;
+        within("flush_age", self.flush_age, Duration::ZERO, SECOND)?;
         let concurrency = self.concurrency.unwrap_or(1);
         within("concurrency", concurrency, 1, CONCURRENCY_MAX)?;
         within("flush_batch_max", self.flush_batch_max, 1, BATCH_MAX)?;

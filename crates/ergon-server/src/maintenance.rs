@@ -12,10 +12,11 @@ use crate::{
     status::Gauge,
 };
 
+pub(crate) mod operator;
 mod pruner;
 mod rescuer;
 
-pub(crate) use self::{pruner::Pruner, rescuer::Rescuer};
+pub(crate) use self::{operator::Operator, pruner::Pruner, rescuer::Rescuer};
 
 /// How long one sweep may take: it touches many tasks, so longer than other calls.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -41,6 +42,11 @@ pub(crate) trait Loop: Send + Sync + 'static {
 
     /// Where its status is kept.
     fn gauge<'s>(&self, shared: &'s Shared) -> &'s Gauge;
+
+    /// Waits for a reason to look before the interval is over; there is none unless the loop says so.
+    async fn woken(&self, _shared: &Shared) {
+        std::future::pending().await
+    }
 
     /// Does a limited part of what there is to do.
     async fn run(&self, shared: &Shared) -> Result<Report, StoreError>;
@@ -69,7 +75,10 @@ async fn ticks(shared: &Shared, driven: &impl Loop) {
     let mut backoff = Backoff::new(std::cmp::max(PAUSE_CAP, interval));
     let mut pause = duration_up_to(&*shared.rng, interval);
     loop {
-        sleep(pause).await;
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = driven.woken(shared) => {}
+        }
         let mut fruitless = 0;
         pause = loop {
             match within(SWEEP_TIMEOUT, driven.run(shared)).await {

@@ -7,9 +7,13 @@ use std::{
 };
 
 use ergon_core::{
-    Client, Clock, IdSource, Now, Rng, ServerId, Store, event::Sinks, store::IntoStore,
+    Client, Clock, IdSource, Manager, Now, Rng, ServerId, Store, event::Sinks, store::IntoStore,
 };
-use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+    time::Instant,
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -17,10 +21,12 @@ use crate::{
     builder::ServerBuilder,
     call, completer,
     config::ServerConfig,
+    counting::{self, Counting},
     error::StartError,
     fetcher, heartbeat,
     layer::AttemptService,
-    maintenance::{self, Pruner, Rescuer},
+    maintenance::{self, Operator, Pruner, Rescuer},
+    presence::{self, Calling},
     registry::Registry,
     reports::{self, Reports},
     shared::{Gauges, Home, Shared, Signals},
@@ -91,6 +97,7 @@ pub struct Server {
 pub(crate) struct Parts {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) client: Client,
+    pub(crate) calling: Calling,
     pub(crate) sinks: Sinks,
     pub(crate) rng: Arc<dyn Rng>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -192,12 +199,30 @@ impl Server {
         let now = parts.clock.now();
         let (sender, receiver) = mpsc::channel(parts.config.outcomes_max);
         let server = parts.ids.next_server(now);
+        let mut sinks = parts.sinks;
+        let counting = parts.config.statistics.then(|| Counting::new(server, Arc::clone(&parts.clock)));
+        let counting = counting.map(Arc::new);
+        if let Some(counting) = &counting {
+            sinks.push(Arc::<Counting>::clone(counting));
+        }
+        let operations_came = Arc::<Notify>::default();
+        let waker = Arc::clone(&operations_came);
+        let manager = Manager::new(&parts.store)
+            .clock(Arc::clone(&parts.clock))
+            .id_source(Arc::clone(&parts.ids))
+            .owned_by(server)
+            .sinks(&sinks)
+            .on_operation(move || waker.notify_one());
         let shared = Arc::new(Shared {
             id: server,
             limits: parts.store.capabilities().limits,
             store: parts.store,
             home: Arc::new(Home { server, client: parts.client, reports: Reports::default() }),
-            sinks: parts.sinks,
+            sinks,
+            profile: presence::profile(parts.calling, now, &parts.slots, &parts.registry),
+            counting,
+            manager,
+            operations_came,
             rng: parts.rng,
             clock: parts.clock,
             registry: parts.registry,
@@ -220,6 +245,9 @@ impl Server {
         loops.spawn(reports::run(Arc::clone(&shared)));
         loops.spawn(maintenance::drive(Arc::clone(&shared), Rescuer));
         loops.spawn(maintenance::drive(Arc::clone(&shared), Pruner));
+        loops.spawn(maintenance::drive(Arc::clone(&shared), Operator));
+        loops.spawn(presence::run(Arc::clone(&shared)));
+        loops.spawn(counting::run(Arc::clone(&shared)));
         let spawned = Spawned { fetcher, completer, attempts, loops };
         let supervision = supervise(Arc::clone(&shared), spawned, handle.subscribe());
         let supervisor = TaskTracker::new().spawn(supervision);
@@ -270,7 +298,14 @@ impl RunningServer {
         self.handle.clone()
     }
 
-    /// How the loops of the server fare.
+    /// A manager of the same store, with the sinks of this server: operations that it makes are begun
+    /// here at once.
+    #[must_use]
+    pub fn manager(&self) -> Manager {
+        self.shared.manager.clone()
+    }
+
+    /// How the loops of the server fare that its tasks depend on.
     #[must_use]
     pub fn loops(&self) -> Vec<LoopStatus> {
         let gauges = self.shared.gauges.all();

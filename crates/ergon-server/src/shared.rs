@@ -6,15 +6,21 @@ use std::{
 };
 
 use ergon_core::{
-    Client, Clock, Conclusion, Limits, Rng, ServerId, Store, attempt::Followers, event::Sinks,
+    Client, Clock, Conclusion, Limits, Manager, Rng, ServerId, Store, attempt::Followers,
+    event::Sinks, servers::ServerProfile,
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     attempt::{Attempt, HeldTable},
     config::ServerConfig,
+    counting::{self, Counting},
     layer::AttemptService,
+    maintenance::operator,
     registry::Registry,
     reports::Reports,
     slots::Slots,
@@ -63,6 +69,13 @@ pub(crate) struct Shared {
     pub(crate) service: Option<AttemptService>,
     pub(crate) slots: Slots,
     pub(crate) held: HeldTable,
+    /// What others are told of this server.
+    pub(crate) profile: ServerProfile,
+    /// Counts what is told to the sinks, of which it is one.
+    pub(crate) counting: Option<Arc<Counting>>,
+    pub(crate) manager: Manager,
+    /// Rings when the manager made an operation.
+    pub(crate) operations_came: Arc<Notify>,
     pub(crate) tally: Tally,
     pub(crate) gauges: Gauges,
     /// Where attempts hand their outcomes in.
@@ -95,6 +108,9 @@ pub(crate) struct Gauges {
     pub(crate) beat: Gauge,
     pub(crate) rescue: Gauge,
     pub(crate) prune: Gauge,
+    pub(crate) operate: Gauge,
+    pub(crate) presence: Gauge,
+    pub(crate) count: Gauge,
 }
 
 impl Gauges {
@@ -105,9 +121,13 @@ impl Gauges {
             beat: Gauge::new("beat", config.beat_interval()),
             rescue: Gauge::new("rescue", config.rescue_interval),
             prune: Gauge::new("prune", config.prune_interval),
+            operate: Gauge::new("operate", operator::INTERVAL),
+            presence: Gauge::new("presence", config.presence_interval),
+            count: Gauge::new("count", counting::INTERVAL),
         }
     }
 
+    /// Those of the loops that tasks depend on.
     pub(crate) const fn all(&self) -> [&Gauge; 5] {
         [&self.fetch, &self.finish, &self.beat, &self.rescue, &self.prune]
     }

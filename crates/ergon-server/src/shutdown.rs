@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::{attempt::flag, shared::Shared, status::ShutdownReport, telling};
+use crate::{attempt::flag, counting, presence, shared::Shared, status::ShutdownReport, telling};
 
 /// How long a handler that was dropped may take to be gone; one that takes longer blocks.
 const STUCK_AFTER: Duration = Duration::from_secs(2);
@@ -122,6 +122,10 @@ pub(crate) async fn supervise(
     }
     shared.held.clear();
     let report = shared.tally.report(stuck);
+    counting::write_last(&shared).await;
+    if report.is_clean() {
+        presence::leave(&shared).await;
+    }
     telling::announce(&shared, ServerEvent::Stopped { left: report.left() }).await;
     if report.is_clean() {
         tracing::info!(server = %shared.id, released = report.released.len(), "the server ended");

@@ -98,6 +98,16 @@ impl Slots {
         self.queues.len()
     }
 
+    /// The queues, and how many attempts of each run at once at the most.
+    pub(crate) fn served(&self) -> impl Iterator<Item = (&QueueName, usize)> {
+        self.queues.iter().map(|queue| (&queue.served.name, queue.served.concurrency))
+    }
+
+    /// How many attempts run at once over all queues at the most.
+    pub(crate) const fn cap(&self) -> usize {
+        self.cap
+    }
+
     /// The place of a queue.
     pub(crate) fn place(&self, name: &QueueName) -> Option<usize> {
         self.queues.iter().position(|queue| queue.served.name == *name)

@@ -2,8 +2,10 @@
 //!
 //! A store is right when the suite says so. The suite speaks to a store through its roles alone and
 //! asks no store its name; every request names an instant, so that no case sleeps or depends on a
-//! clock. A test of a backend needs one line, [`conformance!`](crate::conformance!), and a function
-//! that makes a [`Harness`] around a fresh, empty store.
+//! clock. Only watchers are let go by the store's own clock: a few cases give them milliseconds, and
+//! look until they are gone. A test of a backend needs one line,
+//! [`conformance!`](crate::conformance!), and a function that makes a [`Harness`] around a fresh,
+//! empty store.
 //!
 //! Cases are grouped by area, and their names are the laws they hold a store to. After each case the
 //! store's counters are compared with a scan.
@@ -31,6 +33,10 @@ pub mod fencing;
 #[doc(hidden)]
 pub mod finish;
 #[doc(hidden)]
+pub mod follow;
+#[doc(hidden)]
+pub mod follow_at_once;
+#[doc(hidden)]
 pub mod inspect;
 #[doc(hidden)]
 pub mod law;
@@ -39,14 +45,24 @@ pub mod limit;
 #[doc(hidden)]
 pub mod maintain;
 #[doc(hidden)]
+pub mod observe;
+#[doc(hidden)]
 pub mod page;
 #[doc(hidden)]
 pub mod queue;
 #[doc(hidden)]
+pub mod record;
+#[doc(hidden)]
+pub mod record_control;
+#[doc(hidden)]
 pub mod regression;
+#[doc(hidden)]
+pub mod report;
 mod table;
 #[doc(hidden)]
 pub mod unique;
+#[doc(hidden)]
+pub mod watch;
 
 /// How long a case may take before it counts as hung. No case waits for time to pass, so a store
 /// that needs it does not answer at all.

@@ -22,9 +22,9 @@ use std::{
 };
 
 use ergon_core::{
-    ClaimedTask, Command, CommandVerdict, Conclusion, Event, IntoStore, KindName, NewTask, Now, Outcome,
-    QueueName, Selection, ServerId, Store, StoreError, Tag, TaskId, TaskRecord, TaskSpec, Token,
-    Verdict,
+    ClaimedTask, Command, CommandVerdict, Conclusion, Event, IntoStore, KindName, NewTask, Now,
+    Outcome, QueueName, Selection, ServerId, Store, StoreError, Tag, TaskId, TaskRecord, TaskSpec,
+    Token, Verdict,
     store::{
         Beat, BeatReply, ClaimRequest, Held, Inserted, PruneRequest, QueueSlots, Report,
         RescueRequest,

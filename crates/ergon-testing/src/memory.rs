@@ -14,10 +14,14 @@ use ergon_core::{
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use self::journal::{Journal, Window};
+use self::{
+    document::Documents,
+    journal::{Journal, Window},
+};
 
 mod control;
 mod dispatch;
+mod document;
 mod enqueue;
 mod inspect;
 mod journal;
@@ -223,6 +227,7 @@ struct Model {
     /// Who holds a unique key, by its hash.
     keys: BTreeMap<[u8; 32], Holder>,
     queues: BTreeMap<QueueName, Queue>,
+    documents: Documents,
     /// The token of the newest claim.
     newest_token: u64,
     journal: Journal,
@@ -294,6 +299,7 @@ impl Model {
             tasks: BTreeMap::new(),
             keys: BTreeMap::new(),
             queues: BTreeMap::new(),
+            documents: Documents::new(),
             newest_token: 0,
             journal,
         }

@@ -3,10 +3,12 @@
 //! Where the [conformance suite](mod@crate::conformance) asks for one law at a time, the model test
 //! asks for all of them in histories that nobody thought of. Each operation is carried out on the
 //! store under test and on a [`MemoryStore`], and both have to give the same answer and show the
-//! same tasks and counts. Tokens are compared by their rank among the claims of a task, since stores
+//! same tasks and counts. Both are watched from the start, have to record the same events, and what
+//! these tell from the beginning to the end has to be what the store shows. Tokens are compared by their rank among the claims of a task, since stores
 //! are free to number claims as they like.
 
 mod op;
+mod plant;
 mod replay;
 
 use ergon_core::{Rng, SystemRng};
@@ -58,7 +60,7 @@ where
     };
     let outcome = TestRunner::new(config).run(&op::history(ops), |history: Vec<Op>| {
         runtime.block_on(async {
-            let mut replay = Replay::new(factory().await, Harness::new(MemoryStore::new()));
+            let mut replay = Replay::new(factory().await, Harness::new(MemoryStore::new())).await;
             replay.run(&history).await
         })
     });

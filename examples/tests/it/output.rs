@@ -118,3 +118,65 @@ fn shutdown() {
         ],
     );
 }
+
+#[test]
+fn metrics() {
+    let of_mail = |name: &str, rest: &str| {
+        let labels = format!(r#"queue="mail",kind="email.send"{rest}"#);
+        format!("{name}{{{labels}}}")
+    };
+    let expected = [
+        of_mail("ergon_attempts_finished_total", r#",outcome="failed""#) + " 1",
+        of_mail("ergon_attempts_finished_total", r#",outcome="ok""#) + " 5",
+        of_mail("ergon_attempts_finished_total", r#",outcome="retry""#) + " 1",
+        of_mail("ergon_attempts_started_total", "") + " 7",
+        r#"ergon_queue_tasks{queue="mail",state="completed"} 5"#.to_owned(),
+        r#"ergon_queue_tasks{queue="mail",state="failed"} 1"#.to_owned(),
+        of_mail("ergon_task_run_seconds_count", r#",outcome="error""#) + " 2",
+        of_mail("ergon_task_run_seconds_count", r#",outcome="ok""#) + " 5",
+        of_mail("ergon_task_wait_seconds_count", "") + " 7",
+        of_mail("ergon_tasks_enqueued_total", r#",outcome="inserted""#) + " 6",
+        of_mail("ergon_tasks_finalized_total", r#",state="completed""#) + " 5",
+        of_mail("ergon_tasks_finalized_total", r#",state="failed""#) + " 1",
+    ];
+    check(env!("CARGO_BIN_EXE_metrics"), &expected.each_ref().map(String::as_str));
+}
+
+#[test]
+fn tracing() {
+    check(
+        env!("CARGO_BIN_EXE_tracing"),
+        &[
+            "trace 1",
+            "  order",
+            "    enqueue mail",
+            "trace 2",
+            "  process mail: attempt 1, retry, linked to trace 1",
+            "    smtp",
+            "trace 3",
+            "  process mail: attempt 2, ok, linked to trace 1",
+            "    smtp",
+            "    enqueue audit",
+            "trace 4",
+            "  process audit: attempt 1, ok, linked to trace 3",
+        ],
+    );
+}
+
+#[test]
+fn callbacks() {
+    check(
+        env!("CARGO_BIN_EXE_callbacks"),
+        &[
+            "shaky: completed",
+            "bridge: task.completed",
+            "gone: the task failed: 404 not found",
+            "bridge: task.failed",
+            "fine: completed",
+            "bridge: task.completed",
+            "callback: tried again: connection reset",
+            "callback: failed: 404 not found",
+            "attempts: 4, everything was told: true",
+        ],
+    );
+}

@@ -11,6 +11,7 @@ mod raw;
 mod serving;
 mod workload;
 
+pub mod events;
 pub mod postgres;
 pub mod redb;
 pub mod torture;

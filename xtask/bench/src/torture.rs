@@ -9,6 +9,9 @@
 //! handler, finish): only so is the verdict on each outcome seen, and only what was answered can be
 //! called lost or doubled. The *serving* ones run the real server, whose fetcher, completer and beat
 //! are what users run; of them the ledger knows what the handlers saw. The last child is direct.
+//!
+//! All along the journal is followed, by followers that are killed as well: what they read has to tell
+//! the story of every task that is stored, once and without a hole.
 
 use std::{
     ffi::OsString,
@@ -29,6 +32,7 @@ mod child;
 mod chore;
 mod direct;
 mod enqueuer;
+mod follower;
 mod ledger;
 pub mod postgres;
 mod serving;
@@ -181,6 +185,12 @@ pub struct Report {
     pub lost: Vec<String>,
     /// What was done twice and must not be.
     pub doubled: Vec<String>,
+    /// Events that were read of the journal.
+    pub events: usize,
+    /// Where the journal has a hole.
+    pub missing: Vec<String>,
+    /// Events that were read twice.
+    pub duplicate: Vec<String>,
     /// What else is wrong.
     pub wrong: Vec<String>,
     /// Where store and ledger are kept, when anything is wrong.
@@ -191,12 +201,22 @@ impl Report {
     /// Whether nothing is wrong.
     #[must_use]
     pub const fn is_good(&self) -> bool {
-        self.lost.is_empty() && self.doubled.is_empty() && self.wrong.is_empty()
+        self.lost.is_empty()
+            && self.doubled.is_empty()
+            && self.missing.is_empty()
+            && self.duplicate.is_empty()
+            && self.wrong.is_empty()
     }
 
     /// Everything that is wrong, in words.
     pub fn findings(&self) -> impl Iterator<Item = String> + '_ {
-        let named = [("lost", &self.lost), ("doubled", &self.doubled), ("wrong", &self.wrong)];
+        let named = [
+            ("lost", &self.lost),
+            ("doubled", &self.doubled),
+            ("missing", &self.missing),
+            ("duplicate", &self.duplicate),
+            ("wrong", &self.wrong),
+        ];
         named
             .into_iter()
             .flat_map(|(name, all)| all.iter().map(move |what| format!("{name}: {what}")))
@@ -230,11 +250,14 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} kills, {} acked, {} runs, slowest reopen {:.2} s: {} lost, {} doubled",
+            "{} kills, {} acked, {} runs, slowest reopen {:.2} s, {} events: missing {}, duplicate {}; {} lost, {} doubled",
             self.kills,
             self.acked,
             self.runs,
             self.slowest_reopen.as_secs_f64(),
+            self.events,
+            self.missing.len(),
+            self.duplicate.len(),
             self.lost.len(),
             self.doubled.len()
         )?;

@@ -82,7 +82,8 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "ergon-otel",
-        dev: &["ergon-testing"],
+        // Attempts are those of a real server.
+        dev: &["ergon-server", "ergon-testing"],
         never: &[REDB, SQL, HTTP, PROMETHEUS],
         ..POINT
     },

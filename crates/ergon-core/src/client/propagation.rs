@@ -107,8 +107,7 @@ mod tests {
     /// What two tasks with this metadata carry in the end.
     #[track_caller]
     fn check(own: &[(&str, &str)], entries: &[(&str, &str)], expected: &[(&str, &str)]) {
-        let mut task =
-            NewTask::new(TaskId::MIN, TaskSpec::new(KindName::new("k").unwrap(), "{}"));
+        let mut task = NewTask::new(TaskId::MIN, TaskSpec::new(KindName::new("k").unwrap(), "{}"));
         task.spec.metadata = metadata(own);
         let mut tasks = [task.clone(), task];
         let limits = Limits { metadata_bytes_max: 20, ..Limits::default() };

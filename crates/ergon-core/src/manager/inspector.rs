@@ -1,7 +1,11 @@
 //! Reads tasks and queues.
 
+use jiff::Timestamp;
+
+use super::servers::Servers;
 use crate::{
     error::StoreError,
+    explain::{Explanation, explain},
     filter::{Count, Page, TaskFilter, TaskPage},
     id::TaskId,
     record::TaskRecord,
@@ -13,11 +17,12 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct Inspector<'m> {
     store: &'m dyn Store,
+    now: Timestamp,
 }
 
 impl<'m> Inspector<'m> {
-    pub(super) const fn new(store: &'m dyn Store) -> Self {
-        Self { store }
+    pub(super) const fn new(store: &'m dyn Store, now: Timestamp) -> Self {
+        Self { store, now }
     }
 
     /// Reads one task; `None` when it does not exist, or not any more.
@@ -55,5 +60,21 @@ impl<'m> Inspector<'m> {
     /// What the store reports.
     pub async fn queues(&self) -> Result<Vec<QueueInfo>, StoreError> {
         self.store.queues(Now::Store).await
+    }
+
+    /// Says why a task is not running, or how it stands: from what the store knows of it and of its
+    /// queue, and what servers tell of themselves. `None` when it does not exist.
+    ///
+    /// A server that has just begun or ended may not have told yet.
+    ///
+    /// # Errors
+    ///
+    /// What the store reports.
+    pub async fn explain(&self, id: TaskId) -> Result<Option<Explanation>, StoreError> {
+        let Some(task) = self.get(id).await? else { return Ok(None) };
+        let queues = self.queues().await?;
+        let queue = queues.iter().find(|queue| queue.name == task.spec.queue);
+        let servers = Servers::new(self.store, self.now).list().await?;
+        Ok(Some(explain(&task, queue, &servers, self.now)))
     }
 }

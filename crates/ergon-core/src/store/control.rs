@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use crate::{
     command::{Applied, Command, Selection},
-    document::{Put, PutVerdict, check_puts},
+    document::{Put, PutVerdict},
     error::StoreError,
     limits::Limits,
     name::QueueName,
@@ -115,9 +115,7 @@ pub trait Control: Send + Sync {
     /// # Cancel safety
     ///
     /// All or nothing for each document.
-    async fn put(&self, puts: &[Put]) -> Result<Vec<PutVerdict>, StoreError> {
-        check_puts(puts).and(Err(StoreError::Conflict))
-    }
+    async fn put(&self, puts: &[Put]) -> Result<Vec<PutVerdict>, StoreError>;
 
     /// What this store can do that not every store can.
     fn capabilities(&self) -> Capabilities;

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::{
-    document::{Document, DocumentRange, check_range},
+    document::{Document, DocumentRange},
     error::StoreError,
     filter::{Count, Page, TaskFilter, TaskPage},
     id::TaskId,
@@ -112,9 +112,7 @@ pub trait Inspect: Send + Sync {
     /// # Errors
     ///
     /// [`StoreError::Rejected`] when the limit is out of range; what the backend reports.
-    async fn documents(&self, range: &DocumentRange) -> Result<Vec<Document>, StoreError> {
-        check_range(range).and(Err(StoreError::Conflict))
-    }
+    async fn documents(&self, range: &DocumentRange) -> Result<Vec<Document>, StoreError>;
 
     /// Waits until the task is finished or gone, or `within` has passed; says whether it is.
     ///

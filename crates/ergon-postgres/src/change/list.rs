@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use ergon_core::{Phase, StoreError};
+use ergon_core::{Phase, StoreError, TaskEvent, event::Fact};
 use serde::Serialize;
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{Change, Entry, frees_key};
 use crate::{
+    journal::Item,
     name::Names,
     place::{Place, StoredError, conclusion_number, phase_number},
     range::{Runs, pieces},
@@ -136,6 +137,9 @@ pub(super) struct Lists {
     task: Vec<Task>,
     keys: Vec<Key>,
     deltas: BTreeMap<i32, Delta>,
+    items: Vec<Item>,
+    /// When they happened.
+    at: i64,
 }
 
 /// A lease of which tasks are taken, or of which a task was asked to stop.
@@ -194,7 +198,26 @@ impl Lists {
         }
         lists.cut_ranges(ready, settled);
         lists.cut_leases(cuts);
+        lists.tell(change, names)?;
         Ok(lists)
+    }
+
+    /// Adds what happens.
+    fn tell(&mut self, change: &Change, names: &Names) -> Result<(), StoreError> {
+        for event in &change.events {
+            let Fact::Task { task, event: what } = &event.fact else { continue };
+            let Some(entry) = change.entries.get(&task.id) else { continue };
+            let found = &entry.found;
+            let lane = match what {
+                TaskEvent::Reprioritized { priority } => {
+                    names.lane(&found.lane.queue, *priority).ok_or(StoreError::Conflict)?.id
+                }
+                _ => found.lane.id,
+            };
+            self.at = micros(event.at);
+            self.items.extend(Item::of(event.at, task, what, lane, found.kind));
+        }
+        Ok(())
     }
 
     /// Adds what becomes of a task, but for the row that it leaves.
@@ -311,6 +334,8 @@ impl Lists {
             .with(Json(&self.keys))
             .with(Json(deltas))
             .with(i64::try_from(rows).unwrap_or(i64::MAX))
+            .with(Json(&self.items))
+            .with(self.at)
     }
 }
 

@@ -148,6 +148,9 @@ impl Shared {
     /// Reads what a claim answered, and notes the claim.
     async fn claimed(self: &Arc<Self>, rows: &[PgRow]) -> Result<Vec<ClaimedTask>, StoreError> {
         let Some(row) = rows.first() else { return Ok(Vec::new()) };
+        if place(row, RECORDED)? {
+            self.ring_journal();
+        }
         let token = small::<u64, i64>(place(row, TOKEN)?)?;
         let mut claimed = Claimed {
             token,
@@ -199,6 +202,7 @@ const TAGS: usize = 18;
 const PAYLOAD: usize = 19;
 const PAYLOAD_AT: usize = 20;
 const ENDS: usize = 21;
+const RECORDED: usize = 22;
 
 /// What a claim gave, while it is read.
 struct Claimed {
@@ -214,11 +218,12 @@ struct Claimed {
 impl Claimed {
     /// Reads one row: the tasks of a claimed range that one row of `pack` holds.
     fn read(&mut self, row: &PgRow, names: &Names) -> Result<(), StoreError> {
-        let (lane, kind): (i32, i32) = (place(row, LANE)?, place(row, KIND)?);
-        if self.like.as_ref().is_none_or(|like| (like.0, like.1) != (lane, kind)) {
+        let (lane, kind_id): (i32, i32) = (place(row, LANE)?, place(row, KIND)?);
+        if self.like.as_ref().is_none_or(|like| (like.0, like.1) != (lane, kind_id)) {
             let known = names.lane_by_id(lane).ok_or_else(|| corrupt(format!("lane {lane}")))?;
-            let name = names.kind_by_id(kind).ok_or_else(|| corrupt(format!("kind {kind}")))?;
-            self.like = Some((lane, kind, known, name));
+            let name = names.kind_by_id(kind_id);
+            let name = name.ok_or_else(|| corrupt(format!("kind {kind_id}")))?;
+            self.like = Some((lane, kind_id, known, name));
         }
         let Some((_, _, lane, kind)) = &self.like else { return Ok(()) };
         let stored = Stored {
@@ -239,6 +244,7 @@ impl Claimed {
             n,
             lane: lane.id,
             queue: lane.queue_id,
+            kind: kind_id,
             // What is added to an instant has to leave one that Postgres knows.
             retention: std::cmp::min(
                 i64::try_from(retention.as_micros()).unwrap_or(i64::MAX),

@@ -23,6 +23,7 @@ pub(super) struct Run {
     pub(super) n: u16,
     pub(super) lane: i32,
     pub(super) queue: i32,
+    pub(super) kind: i32,
     /// How long its tasks are kept once completed, in microseconds.
     pub(super) retention: i64,
     /// Whether a row of `settled` will say everything about a task of it that completes: it is at its
@@ -177,8 +178,8 @@ impl Settling {
             done.token == number
                 && done.pack == pack
                 && done.first + done.n == off
-                && (done.run.lane, done.run.queue, done.run.retention)
-                    == (run.lane, run.queue, run.retention)
+                && (done.run.lane, done.run.queue, done.run.kind, done.run.retention)
+                    == (run.lane, run.queue, run.kind, run.retention)
                 && done.results.is_some() == result.is_some()
                 && done.results.as_ref().map_or(0, Vec::len) + result.map_or(0, Bytes::len)
                     <= RESULTS_BYTES_MAX
@@ -258,6 +259,7 @@ impl Settling {
             .with(column(done).map(|done| done.results.as_deref()).collect::<Vec<_>>())
             .with(column(done).map(|done| done.ends_at).collect::<Vec<_>>())
             .with(&self.ends)
+            .with(column(done).map(|done| done.run.kind).collect::<Vec<_>>())
     }
 
     /// Notes the claims as they were: nothing of them was settled.
@@ -282,7 +284,7 @@ impl Settling {
 mod tests {
     use super::*;
 
-    const RUN: Run = Run { n: 4, lane: 1, queue: 1, retention: 0, is_plain: true };
+    const RUN: Run = Run { n: 4, lane: 1, queue: 1, kind: 1, retention: 0, is_plain: true };
 
     fn id(offset: u16) -> TaskId {
         TaskId::from_parts(1, 2, offset)

@@ -21,9 +21,25 @@ const WATCHES_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
     watches: Mutex<HashMap<Key, Arc<Watch>>>,
+    /// Those who wait for the journal.
+    journal: watch::Sender<()>,
     is_listening: AtomicBool,
     is_wanted: AtomicBool,
+    is_journal_wanted: AtomicBool,
     wanted: Notify,
+}
+
+/// What somebody in this process ever wanted to hear of others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wants {
+    pub(super) work: bool,
+    pub(super) journal: bool,
+}
+
+impl Wants {
+    pub(super) const fn any(self) -> bool {
+        self.work || self.journal
+    }
 }
 
 /// Queues and kinds, sorted.
@@ -88,7 +104,7 @@ impl Watch {
 impl Bell {
     /// Joins those who wait for work of these kinds in these queues.
     pub(crate) fn watch(&self, queues: &[QueueName], kinds: &[KindName]) -> Arc<Watch> {
-        self.want();
+        self.want(&self.is_wanted);
         let key = (sorted(queues), sorted(kinds));
         let mut watches = self.lock();
         if let Some(watch) = watches.get(&key) {
@@ -119,7 +135,18 @@ impl Bell {
         }
     }
 
-    /// Tells everybody.
+    /// Joins those who wait for the journal.
+    pub(crate) fn listen_for_journal(&self) -> watch::Receiver<()> {
+        self.want(&self.is_journal_wanted);
+        self.journal.subscribe()
+    }
+
+    /// Tells those who wait for the journal.
+    pub(crate) fn ring_journal(&self) {
+        self.journal.send_modify(|()| {});
+    }
+
+    /// Tells everybody who waits for work.
     pub(crate) fn ring_all(&self, what: impl Fn(&mut Rings)) {
         self.lock().values().for_each(|watch| watch.rings.send_modify(&what));
     }
@@ -134,6 +161,7 @@ impl Bell {
     pub(super) fn set_listening(&self, is_listening: bool) {
         if self.is_listening.swap(is_listening, Ordering::SeqCst) != is_listening {
             self.ring_all(Rings::look);
+            self.ring_journal();
         }
     }
 
@@ -143,24 +171,27 @@ impl Bell {
         self.set_listening(true);
     }
 
-    /// Waits until somebody wants to hear others, now or before.
+    /// Waits until somebody wants to hear more of others than this, now or before.
     ///
     /// # Cancel safety
     ///
     /// A dropped call loses nothing.
-    pub(super) async fn wanted(&self) {
-        while !self.is_wanted() {
+    pub(super) async fn wanted(&self, known: Wants) {
+        while self.wants() == known {
             self.wanted.notified().await;
         }
     }
 
-    /// Says whether anybody ever wanted to hear others.
-    pub(super) fn is_wanted(&self) -> bool {
-        self.is_wanted.load(Ordering::SeqCst)
+    /// What anybody ever wanted to hear of others.
+    pub(super) fn wants(&self) -> Wants {
+        Wants {
+            work: self.is_wanted.load(Ordering::SeqCst),
+            journal: self.is_journal_wanted.load(Ordering::SeqCst),
+        }
     }
 
-    fn want(&self) {
-        if !self.is_wanted.swap(true, Ordering::SeqCst) {
+    fn want(&self, what: &AtomicBool) {
+        if !what.swap(true, Ordering::SeqCst) {
             self.wanted.notify_one();
         }
     }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Bell, DoorbellConfig, RECONNECT_FIRST, RECONNECT_LONGEST, Rings, Times,
+    bell::Wants,
     outgoing::{Message, Outgoing},
 };
 
@@ -27,8 +28,10 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(super) struct Line {
     connect: PgConnectOptions,
     schema: String,
-    /// What all processes listen to.
+    /// What all processes listen to that wait for work.
     channel: String,
+    /// What all processes listen to that read the journal.
+    journal: String,
     rng: Arc<dyn Rng>,
     times: Times,
     bell: Arc<Bell>,
@@ -67,6 +70,7 @@ impl Line {
         Self {
             connect: connect.application_name(&name),
             channel: config.channel(),
+            journal: config.journal_channel(),
             schema: config.schema.clone(),
             rng: Arc::clone(&config.rng),
             times: config.times,
@@ -110,7 +114,8 @@ impl Line {
     async fn needed(&self) {
         tokio::select! {
             () = self.outgoing.filled() => {}
-            () = self.bell.wanted() => {}
+            () = self.outgoing.filled_journal() => {}
+            () = self.bell.wanted(Wants::default()) => {}
         }
     }
 
@@ -171,10 +176,11 @@ struct Session<'l> {
     pid: u32,
     /// A channel for ourselves, on which pings come back.
     pings: String,
-    /// Whether this connection was told to listen.
-    listens: bool,
-    /// When more may be sent.
+    /// To what this connection was told to listen.
+    listens: Wants,
+    /// When more may be sent, of work and of the journal.
     send_at: Instant,
+    send_journal_at: Instant,
     /// When it is tried next.
     ping_at: Instant,
     /// Until when the last ping has to be heard.
@@ -197,8 +203,9 @@ impl<'l> Session<'l> {
             listener,
             pid,
             pings: format!("{}.{pid}", line.schema),
-            listens: false,
+            listens: Wants::default(),
             send_at: now,
+            send_journal_at: now,
             ping_at: now + line.times.ping_interval,
             hear_until: None,
         })
@@ -207,10 +214,20 @@ impl<'l> Session<'l> {
     async fn serve(&mut self, failures: &mut u32, stop: &CancellationToken) -> Result<(), Lost> {
         let line = self.line;
         loop {
-            let send_at = self.send_at;
+            let (send_at, send_journal_at) = (self.send_at, self.send_journal_at);
             let to_send = async {
                 line.outgoing.filled().await;
                 sleep_until(send_at).await;
+            };
+            let to_send_journal = async {
+                line.outgoing.filled_journal().await;
+                sleep_until(send_journal_at).await;
+            };
+            let to_send = async {
+                tokio::select! {
+                    () = to_send => {}
+                    () = to_send_journal => {}
+                }
             };
             let time = sleep_until(self.hear_until.unwrap_or(self.ping_at));
             tokio::select! {
@@ -225,7 +242,7 @@ impl<'l> Session<'l> {
                     self.send().await?;
                     line.regained(failures);
                 }
-                () = line.bell.wanted(), if !self.listens => self.listen().await?,
+                () = line.bell.wanted(self.listens) => self.listen().await?,
                 () = time => {
                     if self.hear_until.is_some() {
                         return Err(Lost::Silent(line.times.ping_deadline));
@@ -248,6 +265,10 @@ impl<'l> Session<'l> {
             }
             return is_ping;
         }
+        if heard.channel() == self.line.journal {
+            bell.ring_journal();
+            return false;
+        }
         match Message::parse(heard.payload()) {
             Message::Due(queue) => bell.ring(std::iter::once(queue), Rings::due),
             Message::Look(queue) => bell.ring(std::iter::once(queue), Rings::look),
@@ -259,9 +280,12 @@ impl<'l> Session<'l> {
     /// Listens, and tries whether it hears: a pooler between here and the server lets nothing through.
     async fn listen(&mut self) -> Result<(), Lost> {
         let Self { line, listener, pings, .. } = self;
-        let listening = listener.listen_all([line.channel.as_str(), pings.as_str()]);
-        line.in_time(Box::pin(listening)).await?;
-        self.listens = true;
+        let wants = line.bell.wants();
+        let mut channels = vec![pings.as_str()];
+        channels.extend(wants.work.then_some(line.channel.as_str()));
+        channels.extend(wants.journal.then_some(line.journal.as_str()));
+        line.in_time(Box::pin(listener.listen_all(channels))).await?;
+        self.listens = wants;
         self.ping().await
     }
 
@@ -270,20 +294,28 @@ impl<'l> Session<'l> {
     async fn ping(&mut self) -> Result<(), Lost> {
         let now = Instant::now();
         self.ping_at = now + self.line.times.ping_interval;
-        self.hear_until = self.listens.then(|| now + self.line.times.ping_deadline);
-        let (pings, message) = (self.pings.clone(), vec![String::new()]);
-        self.notify(pings, message).await
+        self.hear_until = self.listens.any().then(|| now + self.line.times.ping_deadline);
+        self.notify(vec![self.pings.clone()], vec![String::new()]).await
     }
 
     /// Tells others what is gathered.
     async fn send(&mut self) -> Result<(), Lost> {
         let taken = self.line.outgoing.take();
-        let messages = taken.messages();
+        let mut messages = taken.messages();
+        let mut channels = vec![self.line.channel.clone(); messages.len()];
+        let now = Instant::now();
+        if !messages.is_empty() {
+            self.send_at = now + self.line.times.gather;
+        }
+        if taken.has_journal() {
+            self.send_journal_at = now + self.line.times.gather_journal;
+            channels.push(self.line.journal.clone());
+            messages.push(String::new());
+        }
         if messages.is_empty() {
             return Ok(());
         }
-        self.send_at = Instant::now() + self.line.times.gather;
-        let sent = self.notify(self.line.channel.clone(), messages).await;
+        let sent = self.notify(channels, messages).await;
         if sent.is_err() {
             // Told once there is a connection again; twice is no harm.
             self.line.outgoing.put_back(taken);
@@ -291,8 +323,12 @@ impl<'l> Session<'l> {
         sent
     }
 
-    async fn notify(&mut self, channel: String, messages: Vec<String>) -> Result<(), Lost> {
-        let ring = sqlx::query(RING).bind(channel).bind(messages).execute(&mut self.listener);
+    async fn notify(
+        &mut self,
+        channels: Vec<String>,
+        messages: Vec<String>,
+    ) -> Result<(), Lost> {
+        let ring = sqlx::query(RING).bind(channels).bind(messages).execute(&mut self.listener);
         self.line.in_time(Box::pin(ring)).await.map(drop)
     }
 }

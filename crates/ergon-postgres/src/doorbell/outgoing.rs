@@ -22,6 +22,7 @@ const LOOK: char = '?';
 pub(super) struct Outgoing {
     gathered: Mutex<Gathered>,
     more: Notify,
+    more_journal: Notify,
 }
 
 /// What happened, by queue.
@@ -30,6 +31,8 @@ pub(super) struct Gathered {
     /// Whether tasks are due.
     queues: BTreeMap<QueueName, bool>,
     all: bool,
+    /// Whether something was recorded in the journal.
+    journal: bool,
 }
 
 impl Outgoing {
@@ -41,25 +44,41 @@ impl Outgoing {
         self.add(|gathered| gathered.add(queues, false));
     }
 
+    pub(super) fn add_journal(&self) {
+        self.add(|gathered| gathered.journal = true);
+    }
+
     /// Adds what was taken and could not be sent.
     pub(super) fn put_back(&self, taken: Gathered) {
         self.add(|gathered| gathered.merge(taken));
     }
 
-    /// Waits until there is something to send.
+    /// Waits until there is something to send about work.
     ///
     /// # Cancel safety
     ///
     /// A dropped call loses nothing.
     pub(super) async fn filled(&self) {
-        while self.lock().is_empty() {
+        while !self.lock().has_work() {
             self.more.notified().await;
+        }
+    }
+
+    /// Waits until there is something to send about the journal.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call loses nothing.
+    pub(super) async fn filled_journal(&self) {
+        while !self.lock().journal {
+            self.more_journal.notified().await;
         }
     }
 
     /// Says whether there is nothing to send.
     pub(super) fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+        let gathered = self.lock();
+        !gathered.has_work() && !gathered.journal
     }
 
     /// Takes what there is to send.
@@ -69,12 +88,16 @@ impl Outgoing {
 
     fn add(&self, add: impl FnOnce(&mut Gathered)) {
         let mut gathered = self.lock();
-        let was_empty = gathered.is_empty();
+        let (had_work, had_journal) = (gathered.has_work(), gathered.journal);
         add(&mut gathered);
-        let is_first = was_empty && !gathered.is_empty();
+        let is_first = !had_work && gathered.has_work();
+        let is_first_of_journal = !had_journal && gathered.journal;
         drop(gathered);
         if is_first {
             self.more.notify_one();
+        }
+        if is_first_of_journal {
+            self.more_journal.notify_one();
         }
     }
 
@@ -106,6 +129,7 @@ impl Gathered {
     }
 
     fn merge(&mut self, other: Self) {
+        self.journal |= other.journal;
         if other.all {
             self.add_all();
         }
@@ -114,11 +138,16 @@ impl Gathered {
         }
     }
 
-    fn is_empty(&self) -> bool {
-        !self.all && self.queues.is_empty()
+    fn has_work(&self) -> bool {
+        self.all || !self.queues.is_empty()
     }
 
-    /// The messages that tell others of it.
+    /// Says whether something was recorded in the journal.
+    pub(super) const fn has_journal(&self) -> bool {
+        self.journal
+    }
+
+    /// The messages that tell others of work.
     pub(super) fn messages(&self) -> Vec<String> {
         if self.all {
             return vec![String::new()];
@@ -181,6 +210,19 @@ mod tests {
         assert_eq!(outgoing.take().messages(), ["a", "b"]);
         let parsed = ["a", "b?", ""].map(Message::parse);
         assert_eq!(parsed, [Message::Due("a"), Message::Look("b"), Message::LookAtAll]);
+    }
+
+    #[test]
+    fn the_journal_rings_by_itself() {
+        let outgoing = Outgoing::default();
+        assert!(outgoing.is_empty());
+        outgoing.add_journal();
+        assert_eq!(outgoing.filled().now_or_never(), None);
+        assert_eq!(outgoing.filled_journal().now_or_never(), Some(()));
+        let taken = outgoing.take();
+        assert!(taken.has_journal() && taken.messages().is_empty() && outgoing.is_empty());
+        outgoing.put_back(taken);
+        assert_eq!(outgoing.filled_journal().now_or_never(), Some(()));
     }
 
     #[test]

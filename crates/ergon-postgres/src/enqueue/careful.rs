@@ -10,7 +10,7 @@ use serde::Serialize;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::rows::Rows;
+use super::{Insertion, rows::Rows};
 use crate::{
     error::{self, is_duplicate_key},
     place::{self, Payload, Place},
@@ -89,10 +89,14 @@ async fn in_own_transaction(
         .within_deadline(Box::pin(async {
             let mut transaction = shared.database.begin().await?;
             let mut runner = Runner::own(&shared.database, &mut transaction)?;
-            let inserted = insert_carefully(shared, &mut runner, tasks, now).await;
-            let ended = transaction.end(inserted.is_ok()).await;
+            let insertion = insert_carefully(shared, &mut runner, tasks, now).await;
+            let ended = transaction.end(insertion.is_ok()).await;
             // Of a statement and the rollback after it, the statement says what is wrong.
-            inserted.and_then(|inserted| ended.map(|()| inserted))
+            let insertion = insertion.and_then(|insertion| ended.map(|()| insertion))?;
+            if insertion.is_recorded {
+                shared.ring_journal();
+            }
+            Ok(insertion.inserted)
         }))
         .await
 }
@@ -103,7 +107,7 @@ pub(super) async fn insert_carefully(
     runner: &mut Runner<'_>,
     tasks: &[NewTask],
     now: Now,
-) -> Result<Vec<Inserted>, StoreError> {
+) -> Result<Insertion, StoreError> {
     let ids: Vec<TaskId> = tasks.iter().map(|task| task.id).collect();
     let find = place::by_id(&shared.sql, &ids, Payload::Skip);
     let rows = runner.rows(&find).await?;
@@ -136,13 +140,20 @@ pub(super) async fn insert_carefully(
         room.packs_left.extend(left.map(|(first, n)| Range { first, n, ..row.clone() }));
         room.packs_out.push(row);
     }
+    let mut is_recorded = false;
     if !created.is_empty() {
         if let Some(reserve) = room.bind(shared, now) {
             runner.rows(&reserve).await?;
         }
         let rows = Rows::of(&[&created], &shared.names)?.bind(&shared.sql, given(now));
         let stored = match runner.rows(&rows).await {
-            Ok(rows) => rows.first().map(|row| column(row, "stored")).transpose()?.unwrap_or(false),
+            Ok(rows) => match rows.first() {
+                Some(row) => {
+                    is_recorded = column(row, "recorded")?;
+                    column(row, "stored")?
+                }
+                None => false,
+            },
             Err(error) if is_duplicate_key(&error) => false,
             Err(error) => return Err(error),
         };
@@ -150,7 +161,7 @@ pub(super) async fn insert_carefully(
             return Err(StoreError::Conflict);
         }
     }
-    Ok(inserted)
+    Ok(Insertion { inserted, is_recorded })
 }
 
 async fn holders(

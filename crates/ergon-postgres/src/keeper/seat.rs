@@ -34,6 +34,8 @@ struct Answer {
     /// For how long the other leads.
     other: Duration,
     has_deltas: bool,
+    has_reports: bool,
+    has_journal: bool,
 }
 
 /// The place of the leader, as this process sees it.
@@ -47,6 +49,8 @@ pub(super) struct Seat {
     until: Option<Instant>,
     next_question: Instant,
     is_folding: bool,
+    /// Whether there was a journal to be trimmed when it was asked last.
+    had_journal: bool,
 }
 
 impl Seat {
@@ -61,6 +65,7 @@ impl Seat {
             until: None,
             next_question: Instant::now() + first,
             is_folding: false,
+            had_journal: false,
         }
     }
 
@@ -109,9 +114,23 @@ impl Seat {
         } else {
             self.until = Some(asked_at + LEASE);
             self.is_folding |= answer.has_deltas;
+            self.tidy(&answer).await;
         }
         self.term = answer.term;
         Ok(())
+    }
+
+    /// Removes what nobody needs any more of what comes and goes all the time.
+    async fn tidy(&mut self, answer: &Answer) {
+        // Once more after the last watcher has gone.
+        if std::mem::replace(&mut self.had_journal, answer.has_journal) || answer.has_journal {
+            let trimmed = self.house.trim().await;
+            self.house.tell("trim the journal", trimmed.map(drop));
+        }
+        if answer.has_reports {
+            let swept = self.house.sweep_reports().await;
+            self.house.tell("remove reports", swept.map(drop));
+        }
     }
 
     async fn answer(&self) -> Result<Answer, StoreError> {
@@ -122,6 +141,8 @@ impl Seat {
             term: column(&row, "term")?,
             other: Duration::from_micros(other),
             has_deltas: column(&row, "has_deltas")?,
+            has_reports: column(&row, "has_reports")?,
+            has_journal: column(&row, "has_journal")?,
         })
     }
 }

@@ -4,7 +4,7 @@
 -- Each place is looked at only when the ones before it were in vain.
 --
 -- Index: pack (pack, first), task (pack, off), settled (pack, first), ready (lane, late, run_at, pack,
--- first). Caller: place.rs.
+-- first), report (pack, off). Caller: place.rs.
 SELECT u.ord, clock_timestamp() AS clock, u.pack, u.off,
   p.lane AS p_lane, p.kind, p.run_at AS p_run_at, p.late AS p_late, p.created_at,
   p.max_attempts AS p_max_attempts, p.first AS p_first, p.n AS p_n, p.options, p.metadata, p.tags,
@@ -28,7 +28,8 @@ SELECT u.ord, clock_timestamp() AS clock, u.pack, u.off,
     END
   END AS s_result,
   r.first AS r_first, r.n AS r_n, r.base AS r_base,
-  l.token AS l_token, l.part, l.version AS l_version, l.until, l.started_at AS l_started_at
+  l.token AS l_token, l.part, l.version AS l_version, l.until, l.started_at AS l_started_at,
+  h.at AS h_at, h.done AS h_done, h.total AS h_total, h.message AS h_message
 FROM u
 JOIN LATERAL (
   SELECT * FROM ergon.pack p
@@ -54,3 +55,8 @@ LEFT JOIN LATERAL (
     AND running.first <= u.off AND running.first + running.n > u.off
   LIMIT 1
 ) l ON true
+LEFT JOIN LATERAL (
+  SELECT * FROM ergon.report h
+  WHERE $1 AND l.token IS NOT NULL AND h.pack = u.pack AND h.off = u.off AND h.token = l.token
+  LIMIT 1
+) h ON true

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, ops::Bound};
 
-use ergon_core::{Phase, StoreError, TaskId, time::to_micros};
+use ergon_core::{
+    Phase, StoreError, TaskId,
+    time::{from_micros, to_micros},
+};
+use jiff::Timestamp;
 use redb::{CursorError, Key, Table, Value};
 
 use super::{Batch, Touched, publish::Effects, waiting_of};
@@ -74,7 +78,7 @@ struct AllRows {
     heads: Rows<[u8; 16], Vec<u8>>,
     ready: Rows<[u8; READY_KEY_LEN], u8>,
     marked: Rows<[u8; 17], ()>,
-    started: Rows<[u8; 16], ()>,
+    started: Rows<[u8; 16], [u8; 8]>,
     expiries: BTreeMap<i64, Vec<TaskId>>,
 }
 
@@ -99,11 +103,13 @@ impl Batch<'_> {
         self.write(rows, next_number)?;
         self.write_expiring_keys(next_number)?;
         self.write_queues()?;
+        let journal = self.write_journal()?;
         let saved_names = self.write_names()?;
         let newest = touched.last_key_value().map_or(self.newest, |(&id, _)| id);
         Ok(Effects {
             touched,
             queues: self.queues,
+            journal,
             saved_names,
             newest: std::cmp::max(newest, self.newest),
             has_rows: self.is_dirty,
@@ -150,7 +156,9 @@ impl Batch<'_> {
         }
         task.is_noted &= phase == Some(Phase::Running);
         if task.is_noted != task.before.is_noted {
-            rows.started.set(key, task.is_noted.then_some(()));
+            let claimed_at = task.now.as_ref().and_then(|state| state.progress.started_at);
+            let note = started_note(claimed_at);
+            rows.started.set(key, task.is_noted.then_some(note));
         }
         if let Some(state) = &task.now
             && let Some(expires_at) = state.progress.expires_at.map(to_micros)
@@ -195,7 +203,7 @@ impl Batch<'_> {
             apply(self.tables.marked()?, marked, |key| key, |()| ())?;
         }
         if !started.is_empty() {
-            apply(self.tables.started()?, started, |key| key, |()| &[])?;
+            apply(self.tables.started()?, started, |key| key, <[u8; 8]>::as_slice)?;
         }
         for (expires_at, ids) in expiries {
             self.write_expiry(expires_at, next_number(), &Expiring::Tasks(ids))?;
@@ -247,6 +255,17 @@ impl Batch<'_> {
         self.is_dirty = true;
         Ok(unsaved.len())
     }
+}
+
+/// What is noted of a running task: when it was claimed.
+fn started_note(claimed_at: Option<Timestamp>) -> [u8; 8] {
+    to_micros(claimed_at.unwrap_or_default()).to_le_bytes()
+}
+
+/// Reads a note of a running task; none of one that does not say when the task was claimed.
+pub(crate) fn parse_started_note(note: &[u8]) -> Option<Timestamp> {
+    let note = <[u8; 8]>::try_from(note).ok()?;
+    Some(from_micros(i64::from_le_bytes(note)))
 }
 
 fn name_key(space: Namespace, number: u32) -> [u8; 5] {

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use ergon_core::{Phase, TaskId, time::to_micros};
 
 use super::Touched;
-use crate::{key::NameId, live::Live, queue::QueueRow};
+use crate::{journal::Written, key::NameId, live::Live, queue::QueueRow};
 
 /// The effects of a committed batch on what is in memory.
 pub(crate) struct Effects {
     pub(super) touched: BTreeMap<TaskId, Touched>,
     pub(super) queues: HashMap<NameId, QueueRow>,
+    pub(super) journal: Option<Written>,
     pub(super) saved_names: usize,
     /// The largest id in the file.
     pub(super) newest: TaskId,
@@ -25,6 +26,8 @@ pub(crate) struct Notices {
     pub(crate) has_work: bool,
     /// Tasks that are finished or gone.
     pub(crate) finished: Vec<TaskId>,
+    /// Something was recorded.
+    pub(crate) has_events: bool,
 }
 
 impl Effects {
@@ -40,6 +43,7 @@ impl Effects {
     pub(crate) fn publish(self, live: &mut Live) -> Notices {
         let mut notices = Notices::default();
         live.names.mark_saved(self.saved_names);
+        notices.has_events = live.journal.publish(self.journal.as_ref());
         for (number, row) in self.queues {
             notices.has_work |= live.queue(number).row.is_paused && !row.is_paused;
             live.set_row(number, row);

@@ -72,17 +72,40 @@ pub(super) fn claim(shared: &Arc<Shared>, request: &ClaimRequest) -> Result<Clai
     claim.is_starved = is_starved;
     claim.held = taken.iter().map(|&(held, _)| held).collect();
     let states = read(shared, &known, &taken, now)?;
-    let mut live = shared.live();
+    claim.tasks = begin(shared, states);
+    Ok(claim)
+}
+
+/// Begins the claims that were read, unless they are over already, and tells of them.
+fn begin(shared: &Shared, states: Vec<(TaskState, ClaimedTask)>) -> Vec<ClaimedTask> {
+    let mut tasks = Vec::with_capacity(states.len());
+    let mut guard = shared.live();
+    let live = &mut *guard;
+    // From here on it is decided by this lock whether a watch that was answered learns of them.
+    let is_watched = live.journal.is_watched();
+    let mut must_nudge = false;
     for (state, task) in states {
         let running = live.running.get_mut(&task.id);
-        if let Some(running) = running.filter(|running| running.token == task.token) {
-            // A commit may have changed the task since it was read.
-            running.is_cancel_requested |= state.progress.cancel_requested;
-            running.state.get_or_insert_with(|| Box::new(state));
-            claim.tasks.push(task);
+        let Some(running) = running.filter(|running| running.token == task.token) else { continue };
+        // A commit may have changed the task since it was read.
+        running.is_cancel_requested |= state.progress.cancel_requested;
+        running.state.get_or_insert_with(|| Box::new(state));
+        running.attempt = task.attempt;
+        if std::mem::replace(&mut running.is_told, true) {
+            // The commit has told of the claim.
+        } else if is_watched {
+            let (key, event) = (running.key(task.id), running.started(task.run_at));
+            must_nudge |= live.journal.push(running.claimed_at, key, event);
+        } else {
+            live.journal.miss();
         }
+        tasks.push(task);
     }
-    Ok(claim)
+    drop(guard);
+    if must_nudge {
+        shared.inbox.nudge();
+    }
+    tasks
 }
 
 /// Takes tasks out of the windows: they are running from here on.
@@ -121,6 +144,9 @@ fn take(shared: &Shared, request: &ClaimRequest, now: i64) -> (Known, Vec<(Held,
             is_over: false,
             is_noted: false,
             is_cancel_requested: false,
+            attempt: 0,
+            is_told: false,
+            report: None,
             state: None,
         };
         live.start(waiting, running);

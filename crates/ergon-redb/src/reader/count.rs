@@ -17,7 +17,7 @@ pub(crate) fn count(
         let mut value = 0;
         for (number, name) in snapshot.queue_names() {
             if filter.queues.is_empty() || filter.queues.contains(&name) {
-                let counts = counts::of_queue(snapshot, number, to_micros(now))?;
+                let (counts, _) = counts::of_queue(snapshot, number, to_micros(now))?;
                 value += counts.sum(filter.wanted_states());
             }
         }

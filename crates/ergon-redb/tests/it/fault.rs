@@ -3,20 +3,25 @@
 use std::{sync::Arc, time::Duration};
 
 use ergon_core::{
-    Now, Page, RunAt, StoreError, TaskFilter,
-    store::{Beat, Control, Dispatch, Enqueue, Inspect, Maintain, PruneRequest, QueueChange},
+    Now, Page, ProgressReport, RunAt, StoreError, TaskFilter,
+    event::ServerEvent,
+    report::ClaimReport,
+    store::{
+        Beat, Control, Dispatch, Enqueue, Inspect, Maintain, Observe, PruneRequest, QueueChange,
+        Watch,
+    },
 };
 use ergon_redb::{RedbOptions, RedbStore};
 use ergon_testing::{
     VirtualClock,
-    harness::{Harness, SERVER, queue},
+    harness::{Harness, SERVER, queue, watcher},
 };
 use tokio::task::JoinSet;
 
 use crate::{
     medium::{Access, Loss, Medium, PATIENCE},
     rig::{OnMedium, check, on},
-    workload::Workload,
+    workload::{Ledger, Workload},
 };
 
 fn options(h: &Harness) -> RedbOptions {
@@ -39,6 +44,15 @@ async fn writes_are_refused(store: &RedbStore, h: &Harness, context: &str) {
     is_failed(store.beat(&Beat::new(SERVER, Vec::new())).await.err(), "beat");
     is_failed(store.prune(&PruneRequest::default()).await.err(), "prune");
     is_failed(store.set_queue(&queue("q"), &QueueChange::pause()).await.err(), "set_queue");
+    is_failed(store.watch(&Watch::durable(watcher("late"))).await.err(), "watch");
+    is_failed(store.unwatch(&watcher("audit")).await.err(), "unwatch");
+    is_failed(store.announce(SERVER, &ServerEvent::Draining).await.err(), "announce");
+    let report = ClaimReport {
+        id: h.id(),
+        token: ergon_core::Token::new(1),
+        report: ProgressReport::new(1),
+    };
+    is_failed(store.report(&[report], h.now()).await.err(), "report");
     is_failed(store.compact().await.err(), "compact");
     // Reads may go on, and what they cannot read they say.
     drop(store.list(&TaskFilter::all(), &Page::default(), Now::Store).await);
@@ -54,10 +68,11 @@ async fn survive(seed: u64, fail_at: usize, callers: usize) -> bool {
     let medium = Medium::default();
     let h = Harness::new(RedbStore::in_memory().unwrap());
     let rig = OnMedium::open(&medium, options(&h)).await;
+    let mut work = Workload::new(on(&h, &rig.store), seed, callers);
+    let first = work.h.watch("audit").await.cursor;
     let made = medium.changes();
     medium.fail_at(made + fail_at);
     let context = format!("seed {seed}, change {fail_at}");
-    let mut work = Workload::new(on(&h, &rig.store), seed, callers);
     let outcome = work.run(&rig.store, &medium, 8).await;
     match &outcome {
         Err(StoreError::Failed { .. }) => writes_are_refused(&rig.store, &work.h, &context).await,
@@ -79,6 +94,7 @@ async fn survive(seed: u64, fail_at: usize, callers: usize) -> bool {
         let context = format!("{context}, loss: {loss:?}");
         let h = on(&work.h, &reopened.store);
         work.ledger.audit(&reopened.store, &h, changes, &context).await;
+        Ledger::audit_journal(&h, &first, &context).await;
         h.create(&h.tasks(1)).await;
     }
     medium.has_failed()

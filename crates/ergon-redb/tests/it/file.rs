@@ -76,10 +76,13 @@ async fn options_out_of_range_are_refused_before_anything_is_done() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tasks.redb");
     type Change = fn(RedbOptions) -> RedbOptions;
-    let bad: [(&str, Change); 3] = [
+    let bad: [(&str, Change); 6] = [
         ("cache_bytes", |options| options.cache_bytes((1 << 20) - 1)),
         ("window_tasks", |options| options.window_tasks(1_023)),
         ("deaths_max", |options| options.deaths_max(0)),
+        ("journal_bytes_max", |options| options.journal_bytes_max((64 << 10) - 1)),
+        ("journal_age_max", |options| options.journal_age_max(Duration::from_millis(999))),
+        ("journal_age_max", |options| options.journal_age_max(Duration::MAX)),
     ];
     for (name, change) in bad {
         let error = change(RedbStore::builder()).open(&path).await.unwrap_err();
@@ -87,6 +90,7 @@ async fn options_out_of_range_are_refused_before_anything_is_done() {
         assert!(!path.exists());
     }
     let least = RedbStore::builder().cache_bytes(1 << 20).window_tasks(1_024).deaths_max(1);
+    let least = least.journal_bytes_max(64 << 10).journal_age_max(Duration::from_secs(1));
     least.careful_time(Duration::ZERO).open(&path).await.unwrap();
 }
 

@@ -4,6 +4,7 @@
 mod concurrency;
 mod fault;
 mod file;
+mod journal;
 mod medium;
 mod misuse;
 mod model;
@@ -14,5 +15,6 @@ mod reopen;
 mod rig;
 mod suite;
 mod transaction;
+mod transaction_journal;
 mod window;
 mod workload;

@@ -1,15 +1,19 @@
-//! The power fails at any moment: what was acknowledged is there, and nothing by halves.
+//! The power fails at any moment: what was acknowledged is there, and nothing by halves; and whoever
+//! watches is told of exactly that.
 
 use std::sync::Arc;
 
-use ergon_core::{Rng, store::Dispatch};
+use ergon_core::{
+    Rng,
+    store::{Cursor, Dispatch},
+};
 use ergon_redb::{OpenError, RedbOptions, RedbStore};
 use ergon_testing::{SeededRng, VirtualClock, harness::Harness};
 
 use crate::{
     medium::{Loss, Medium, below},
     rig::{OnMedium, on},
-    workload::Workload,
+    workload::{Ledger, Workload},
 };
 
 /// A run that is cut many times.
@@ -32,16 +36,17 @@ fn options(h: &Harness, case: &Case) -> RedbOptions {
 /// Works, cuts the power at many moments, and audits what is found afterwards.
 async fn survive(case: &Case) {
     let medium = Medium::default();
-    let (rig, made) = {
+    let (rig, made, first) = {
         let h = Harness::new(RedbStore::in_memory().unwrap());
         let rig = OnMedium::open(&medium, options(&h, case)).await;
         let made = rig.made;
         let mut work = Workload::new(on(&h, &rig.store), case.seed, case.callers);
+        let first = work.h.watch("audit").await.cursor;
         work.run(&rig.store, &medium, case.rounds).await.unwrap();
         assert!(work.ledger.len() >= case.rounds);
         rig.store.close().await.unwrap();
         drop(rig);
-        (work, made)
+        (work, made, first)
     };
     let mut history = medium.history();
     let rng = SeededRng::new(case.seed);
@@ -57,11 +62,13 @@ async fn survive(case: &Case) {
         let reopened = OnMedium::open(&after, options(&rig.h, case)).await;
         let h = on(&rig.h, &reopened.store);
         rig.ledger.audit(&reopened.store, &h, cut, &context).await;
+        Ledger::audit_journal(&h, &first, &context).await;
         // Some go on working, some lose power again while they repair or work.
         if number % 4 == 0 {
             go_on(&h, &reopened.store, &context).await;
+            Ledger::audit_journal(&h, &first, &context).await;
             drop((h, reopened));
-            cut_again(case, &rig, &after, cut, &rng, &context).await;
+            cut_again(case, &rig, &after, (cut, &first), &rng, &context).await;
         }
     }
 }
@@ -79,7 +86,7 @@ async fn cut_again(
     case: &Case,
     rig: &Workload,
     medium: &Medium,
-    cut: usize,
+    (cut, first): (usize, &Cursor),
     rng: &dyn Rng,
     context: &str,
 ) {
@@ -89,7 +96,9 @@ async fn cut_again(
     let context = format!("{context}; again after {second} changes, loss: {loss:?}");
     let medium = Medium::new(history.cut(second, loss, rng));
     let reopened = OnMedium::open(&medium, options(&rig.h, case)).await;
-    rig.ledger.audit(&reopened.store, &on(&rig.h, &reopened.store), cut, &context).await;
+    let h = on(&rig.h, &reopened.store);
+    rig.ledger.audit(&reopened.store, &h, cut, &context).await;
+    Ledger::audit_journal(&h, first, &context).await;
 }
 
 #[tokio::test]

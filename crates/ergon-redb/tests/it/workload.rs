@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use ergon_core::{
     ClaimedTask, Command, CommandVerdict, Conclusion, NewTask, Now, Outcome, RunAt, Selection,
     State, StateSet, StoreError, TaskId, UniqueScope, Verdict,
-    store::{Control, Dispatch, Enqueue, Inserted},
+    store::{Cursor, Control, Dispatch, Enqueue, Inserted},
 };
 use ergon_redb::RedbStore;
 use ergon_testing::{
     SeededRng,
-    harness::{HOUR, Harness, cancel, complete, fail, retry, unique},
+    harness::{Told, HOUR, Harness, cancel, complete, fail, retry, unique},
 };
 use tokio::task::JoinSet;
 
@@ -208,6 +208,22 @@ impl Ledger {
             }
             self.facts.push((at, fact));
         }
+    }
+
+    /// Fails unless the journal tells exactly what a store shows, each change once: by a watcher who
+    /// watched from the beginning on, if the store knows of it.
+    pub(crate) async fn audit_journal(h: &Harness, first: &Cursor, context: &str) {
+        if h.store.watchers().await.unwrap().is_empty() {
+            return;
+        }
+        let mut told = Told::default();
+        let (gaps, recorded) = h.reader(first.clone()).read_over_gaps(500).await;
+        assert_eq!(gaps, [], "{context}");
+        for recorded in recorded {
+            told.hear(&recorded.event).unwrap_or_else(|wrong| panic!("{context}: {wrong}"));
+        }
+        let shown = h.projection().await;
+        told.check(&shown, h.instant()).unwrap_or_else(|wrong| panic!("{context}: {wrong}"));
     }
 
     /// Fails unless a store holds what was acknowledged within so many changes to the medium.

@@ -1,11 +1,15 @@
 //! The application's middleware.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
     task,
 };
 
-use ergon_core::{ErrorKind, RetryPolicy, State, TaskError, TaskOptions};
+use ergon_core::{
+    ErrorKind, EventKind, RetryPolicy, State, TaskError, TaskOptions,
+    attempt::{AttemptEnd, AttemptInfo as _},
+    outcome::ConclusionKind,
+};
 use ergon_server::{AttemptService, Call, Done, HandlerError, Server};
 use tower::{Layer, Service, ServiceExt as _, layer::layer_fn, util::BoxCloneSyncService};
 
@@ -138,4 +142,39 @@ async fn a_panic_of_a_layer_is_a_failed_attempt() {
     let task = finished(&handle, store).await;
     assert_eq!((task.state, task.progress.errors[0].kind), (State::Completed, ErrorKind::Panic));
     drop(server.shutdown().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_can_have_itself_told_what_came_of_an_attempt() {
+    let store = memory();
+    let (sender, receiver) = mpsc::channel();
+    let following = layer_fn(move |inner: AttemptService| {
+        let sender = sender.clone();
+        inner.map_request(move |call: Call| {
+            let (sender, server, attempt) = (sender.clone(), call.server(), call.task().attempt);
+            call.follow(Box::new(move |end: &AttemptEnd<'_>| {
+                let told = (server, attempt, end.conclusion.kind(), end.event.kind());
+                sender.send(told).unwrap();
+            }));
+            // It is code of others: what it panics with hurts nobody.
+            call.follow(Box::new(|_end| panic!("a bug in a follower")));
+            call
+        })
+    });
+    let server = start(
+        Server::builder(store.clone())
+            .layer(following)
+            .handler(async |_work: Work| std::future::pending::<Result<u32, TaskError>>().await),
+    );
+    let options = TaskOptions::new().max_attempts(2).retry(RetryPolicy::Fixed(SECOND));
+    let handle = enqueue(store.clone(), options.timeout(SECOND)).await;
+    assert_eq!(finished(&handle, store).await.state, State::Failed);
+    let id = server.id();
+    let report = server.shutdown().await;
+    assert_eq!((report.retried, report.failed), (1, 1));
+    assert!(report.is_clean());
+    let told: Vec<_> = receiver.iter().collect();
+    let retry = ConclusionKind::Retry;
+    let expected = [(id, 1, retry, EventKind::TaskRetried), (id, 2, retry, EventKind::TaskFailed)];
+    assert_eq!(told, expected);
 }

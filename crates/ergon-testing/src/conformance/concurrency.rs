@@ -14,7 +14,11 @@ use crate::harness::{
 };
 
 /// Runs `len` callers at once, and answers what they answer in the order of their numbers.
-async fn at_once<T, F>(h: &Harness, len: usize, caller: impl Fn(Harness, usize) -> F) -> Vec<T>
+pub(super) async fn at_once<T, F>(
+    h: &Harness,
+    len: usize,
+    caller: impl Fn(Harness, usize) -> F,
+) -> Vec<T>
 where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,

@@ -196,3 +196,109 @@ pub async fn too_many_ids_are_refused(h: Harness) {
     let is_refused = matches!(answer, Err(StoreError::BatchTooLarge { len: 10_001, max: 10_000 }));
     assert!(is_refused, "{answer:?}");
 }
+
+/// When the oldest due task of the default queue came due.
+async fn oldest(h: &Harness) -> Option<jiff::Timestamp> {
+    h.queue_info("default").await.oldest_due_at
+}
+
+pub async fn the_oldest_due_task_is_told_of_each_queue(h: Harness) {
+    let start = h.instant();
+    h.set_queue("empty", QueueChange::default()).await;
+    h.insert_one(h.task()).await;
+    h.advance(SECOND);
+    h.insert_one(h.task_with(|task| task.priority = i16::MAX)).await;
+    h.add(|task| (task.spec.queue, task.spec.kind) = (queue("other"), kind("any"))).await;
+    h.advance(HOUR);
+    assert_eq!(oldest(&h).await, Some(start));
+    let other = h.queue_info("other").await.oldest_due_at;
+    assert_eq!(other, Some(h.instant() - jiff::SignedDuration::from_hours(1)));
+    assert_eq!(h.queue_info("empty").await.oldest_due_at, None);
+    h.add(|task| task.run_at = RunAt::At(jiff::Timestamp::UNIX_EPOCH)).await;
+    assert_eq!(oldest(&h).await, Some(jiff::Timestamp::UNIX_EPOCH));
+}
+
+pub async fn a_task_that_is_not_due_is_not_the_oldest_due(h: Harness) {
+    let due = h.later(MINUTE);
+    h.add(|task| task.run_at = RunAt::At(due)).await;
+    h.add(|task| task.run_at = RunAt::After(HOUR)).await;
+    assert_eq!(oldest(&h).await, None);
+    h.advance(MINUTE - crate::harness::MICROSECOND);
+    assert_eq!(oldest(&h).await, None);
+    h.advance(crate::harness::MICROSECOND);
+    assert_eq!(oldest(&h).await, Some(due));
+    h.advance(HOUR);
+    assert_eq!(oldest(&h).await, Some(due));
+}
+
+pub async fn only_what_waits_is_the_oldest_due(h: Harness) {
+    let start = h.instant();
+    let id = h.insert_one(h.task()).await;
+    let claimed = h.claim_one().await;
+    h.advance(SECOND);
+    assert_eq!(oldest(&h).await, None, "it runs");
+    h.conclude(&claimed, ergon_core::Conclusion::Release).await;
+    assert_eq!(oldest(&h).await, Some(start), "it is due as before");
+    h.claim_one().await;
+    h.advance(ergon_core::store::LEASE_DEFAULT);
+    h.rescue().await;
+    assert_eq!(oldest(&h).await, Some(start), "it is due as before");
+    h.claim_and_conclude(id, retry(MINUTE)).await;
+    let due = h.later(MINUTE);
+    assert_eq!(oldest(&h).await, None);
+    h.advance(MINUTE * 2);
+    assert_eq!(oldest(&h).await, Some(due));
+    for command in [cancel_command(), Command::Retry, Command::Delete] {
+        let is_due = command == Command::Retry;
+        h.advance(SECOND);
+        h.apply(id, command).await;
+        assert_eq!(oldest(&h).await, is_due.then(|| h.instant()));
+    }
+}
+
+pub async fn the_oldest_due_task_moves_with_an_operators_command(h: Harness) {
+    let ids = h.create(&h.tasks(2)).await;
+    let start = h.instant();
+    h.advance(HOUR);
+    let early = start - jiff::SignedDuration::from_secs(5);
+    for run_at in [early, h.later(SECOND), h.later(MINUTE)] {
+        h.apply(ids[1], Command::Reschedule { run_at }).await;
+        assert_eq!(oldest(&h).await, Some(std::cmp::min(run_at, start)));
+    }
+    h.apply(ids[0], Command::Delete).await;
+    assert_eq!(oldest(&h).await, None);
+}
+
+pub async fn a_paused_queue_goes_on_ageing(h: Harness) {
+    let start = h.instant();
+    h.insert_one(h.task()).await;
+    h.set_queue("default", QueueChange::pause()).await;
+    h.advance(HOUR);
+    h.insert_one(h.task()).await;
+    assert_eq!(oldest(&h).await, Some(start));
+    h.set_queue("default", QueueChange::resume()).await;
+    assert_eq!(oldest(&h).await, Some(start));
+    assert_eq!(h.claim(1).await.len(), 1);
+    assert_eq!(oldest(&h).await, Some(h.instant()));
+}
+
+pub async fn the_oldest_due_task_is_found_among_thousands(h: Harness) {
+    let start = h.instant();
+    let mut tasks = h.tasks(3_000);
+    for (task, number) in tasks.iter_mut().zip(0_u64..) {
+        // A prime scatters the due times; kinds and priorities are mixed.
+        task.run_at = RunAt::After(std::time::Duration::from_millis(number * 7_919 % 3_000));
+        task.priority = i16::try_from(number % 7).unwrap();
+        task.spec.kind = kind(["work", "other", "third"][usize::try_from(number % 3).unwrap()]);
+    }
+    h.create(&tasks).await;
+    for _ in 0..4 {
+        h.advance(std::time::Duration::from_millis(500));
+        let shown = h.projection().await;
+        let waiting = shown.tasks.iter().filter(|task| task.state == State::Pending);
+        let expected = waiting.map(|task| task.progress.run_at).min();
+        assert!(expected.is_some_and(|expected| expected >= start));
+        assert_eq!(oldest(&h).await, expected);
+        h.claim(300).await;
+    }
+}

@@ -7,8 +7,9 @@ use std::{
 };
 
 use ergon_core::{
-    Applied, Command, CommandVerdict, Conclusion, Now, Outcome, Selection, State, StoreError,
-    TaskFilter, TaskId, Token, Verdict,
+    Applied, Command, CommandVerdict, Conclusion, Now, Outcome, ProgressReport, Selection, State,
+    StoreError, TaskFilter, TaskId, Token, Verdict,
+    report::ClaimReport,
     store::{Beat, BeatReply, Inserted, LEASE_DEFAULT},
     time::whole_micros,
 };
@@ -19,7 +20,7 @@ use crate::harness::{
 };
 
 /// Polls a call so many times, then drops it.
-async fn abandon<T>(polls: usize, call: impl Future<Output = T>) {
+pub(super) async fn abandon<T>(polls: usize, call: impl Future<Output = T>) {
     let mut call = pin!(call);
     for _ in 0..polls {
         let is_done = poll_fn(|context: &mut Context<'_>| {
@@ -33,13 +34,14 @@ async fn abandon<T>(polls: usize, call: impl Future<Output = T>) {
 }
 
 /// How often a call is polled before it is dropped.
-const POLLS: [usize; 4] = [1, 2, 3, 10];
+pub(super) const POLLS: [usize; 4] = [1, 2, 3, 10];
 
 pub async fn an_empty_batch_answers_an_empty_list(h: Harness) {
     h.insert_one(h.task()).await;
     let empty = async {
         assert_eq!(h.insert(&[]).await, []);
         assert_eq!(h.finish_all(&[]).await, []);
+        assert_eq!(h.store.report(&[], h.now()).await.unwrap(), []);
         assert_eq!(h.store.tasks(&[], h.now()).await.unwrap(), []);
         assert_eq!(h.beat(SERVER, &[]).await, BeatReply::default());
         let applied = h.apply_to(Selection::Ids(vec![]), Command::Delete).await;
@@ -53,6 +55,7 @@ pub async fn a_batch_too_large_is_refused_by_every_role(h: Harness) {
     let claimed = h.claim_one().await;
     let outcome = Outcome { id, token: claimed.token, conclusion: complete() };
     let beat = Beat::new(SERVER, vec![held(&claimed); 10_001]).now(h.now());
+    let report = ClaimReport { id, token: claimed.token, report: ProgressReport::new(1) };
     let ids = vec![id; 10_001];
     let selection = Selection::Ids(ids.clone());
     let calls = async {
@@ -61,6 +64,7 @@ pub async fn a_batch_too_large_is_refused_by_every_role(h: Harness) {
             h.store.claim(&h.request(1).limit(10_001)).await.map(drop),
             h.store.finish(&vec![outcome; 10_001], h.now()).await.map(drop),
             h.store.beat(&beat).await.map(drop),
+            h.store.report(&vec![report; 10_001], h.now()).await.map(drop),
             h.store.tasks(&ids, h.now()).await.map(drop),
             h.store.apply(&selection, &cancel_command(), h.now()).await.map(drop),
         ];

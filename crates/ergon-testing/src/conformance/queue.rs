@@ -72,3 +72,25 @@ pub async fn queues_are_paused_each_for_itself(h: Harness) {
     let served: Vec<_> = claimed.iter().map(|task| task.spec.queue.as_str()).collect();
     assert_eq!(served, ["ab", "a:b", "A", "a."]);
 }
+
+pub async fn a_change_says_whether_the_queue_was_otherwise_before(h: Harness) {
+    h.insert_one(h.task()).await;
+    let (pause, resume, nothing) =
+        (QueueChange::pause(), QueueChange::resume(), QueueChange::default());
+    let changes = [
+        (resume, false),
+        (nothing, false),
+        (pause, true),
+        (pause, false),
+        (nothing, false),
+        (resume, true),
+        (resume, false),
+        (pause, true),
+    ];
+    for (change, expected) in changes {
+        assert_eq!(h.set_queue("default", change).await, expected, "{change:?}");
+    }
+    assert!(h.set_queue("unknown", pause).await);
+    assert!(!h.set_queue("unknown", pause).await);
+    assert!(h.set_queue("default", resume).await);
+}

@@ -57,8 +57,8 @@ macro_rules! for_each_case {
                 thousands_are_claimed_at_once,
                 the_attempt_of_a_claim_counts_from_one,
                 a_deadline_is_left_to_the_server,
-                waiting_for_work_ends_at_once_when_there_is_some,
                 waiting_for_work_ends_when_a_task_comes,
+                waiting_for_work_ends_at_once_when_there_is_some,
                 waiting_for_work_ends_with_its_time,
             }
             fencing {
@@ -162,6 +162,22 @@ macro_rules! for_each_case {
                 an_id_that_was_pruned_may_come_again,
                 a_prune_without_a_sound_limit_is_refused,
             }
+            report {
+                a_report_is_shown_while_its_attempt_runs,
+                a_report_replaces_the_one_before_it_whole,
+                of_several_reports_of_a_claim_in_a_batch_the_last_is_kept,
+                a_report_is_gone_with_the_end_of_its_attempt,
+                a_report_is_gone_with_the_rescue_of_its_task,
+                a_report_of_no_live_claim_is_stale_and_changes_nothing,
+                a_stale_report_does_not_stop_its_batch,
+                a_claim_is_live_until_somebody_ends_it,
+                a_report_changes_nothing_else,
+                reports_of_every_number_and_text_are_kept,
+                a_message_that_was_not_made_storable_is,
+                a_full_batch_is_reported_at_once,
+                reports_and_ends_of_claims_at_once_agree,
+                a_batch_of_no_or_too_many_reports_reports_nothing,
+            }
             inspect {
                 reads_come_in_the_order_of_the_ids,
                 a_list_shows_what_a_read_by_id_shows,
@@ -175,6 +191,12 @@ macro_rules! for_each_case {
                 a_queue_outlives_its_tasks,
                 counters_equal_a_scan_after_a_busy_history,
                 too_many_ids_are_refused,
+                the_oldest_due_task_is_told_of_each_queue,
+                a_task_that_is_not_due_is_not_the_oldest_due,
+                only_what_waits_is_the_oldest_due,
+                the_oldest_due_task_moves_with_an_operators_command,
+                a_paused_queue_goes_on_ageing,
+                the_oldest_due_task_is_found_among_thousands,
             }
             page {
                 pages_of_any_size_show_every_task_once_in_order,
@@ -227,6 +249,85 @@ macro_rules! for_each_case {
                 a_queue_paused_before_its_first_task_is_paused_then,
                 what_runs_in_a_paused_queue_goes_on,
                 queues_are_paused_each_for_itself,
+                a_change_says_whether_the_queue_was_otherwise_before,
+            }
+            record {
+                an_insert_records_each_task_that_was_created,
+                an_event_names_queue_and_kind_of_its_task,
+                tasks_that_were_not_created_are_not_recorded,
+                a_claim_records_who_took_what_and_how_long_it_had_been_due,
+                a_claim_after_a_retry_names_the_next_attempt,
+                every_conclusion_is_recorded_by_what_it_made_of_the_task,
+                the_last_attempt_is_recorded_as_failed,
+                what_a_task_asked_to_stop_answers_is_recorded_as_its_cancel,
+                stale_and_repeated_outcomes_are_not_recorded,
+                a_result_too_large_is_recorded_as_the_failure_that_it_is,
+                of_an_error_its_beginning_is_recorded_in_one_line,
+                delays_are_recorded_as_they_are_kept,
+                a_report_records_how_far_the_attempt_has_come,
+                a_task_runs_no_shorter_than_not_at_all,
+                instants_are_recorded_in_microseconds,
+                instants_of_any_century_are_recorded,
+                the_largest_batch_is_recorded_whole,
+            }
+            record_control {
+                a_rescue_records_what_it_made_of_each_task,
+                every_command_is_recorded_in_every_state_that_takes_it,
+                a_command_that_changes_nothing_is_not_recorded,
+                a_command_for_many_records_each_that_it_changed,
+                a_prune_records_how_many_tasks_went,
+                a_queue_is_recorded_when_it_is_paused_or_resumed,
+                what_a_server_announces_is_recorded,
+                what_belongs_to_no_task_is_recorded_by_the_clock_of_the_store,
+                beats_and_reads_are_not_recorded,
+                what_sweeps_and_commands_answer_is_told_while_nobody_watches,
+            }
+            watch {
+                everything_is_recorded_from_the_answer_of_a_watch_on,
+                watchers_are_told_by_name,
+                a_watch_lasts_for_its_lease_from_its_newest_call_on,
+                a_watch_whose_lease_is_over_is_no_watch,
+                a_renewed_watch_goes_on,
+                leases_of_no_length_or_too_long_are_refused,
+                so_many_may_watch_and_no_more,
+                watchers_whose_lease_is_over_make_room_for_others,
+                ending_a_watch_says_whether_there_was_one,
+                a_place_is_kept_until_the_watch_is_ended,
+                a_place_from_before_an_unrecorded_time_may_be_kept,
+            }
+            observe {
+                a_read_at_the_end_answers_nothing_and_the_same_place,
+                a_read_changes_nothing_and_can_be_repeated,
+                every_event_has_an_identity_of_its_own_for_ever,
+                a_limit_is_about_so_many_events,
+                a_commit_is_never_cut,
+                a_read_of_no_or_too_many_events_is_refused,
+                two_readers_do_not_disturb_one_another,
+                what_nobody_watched_is_a_gap_and_not_recorded,
+                who_reads_while_nobody_watches_is_told_that_something_is_missing,
+                behind_an_unrecorded_time_a_read_goes_on_in_the_same_answer,
+                a_cursor_of_another_store_is_foreign,
+                a_malformed_cursor_is_foreign,
+                a_cursor_from_the_future_is_foreign,
+                a_cursor_that_was_tampered_with_is_no_error,
+                the_end_of_the_journal_is_behind_what_was_answered,
+                a_wait_ends_when_something_is_recorded,
+                a_wait_ends_at_once_when_something_was_recorded,
+                a_wait_ends_with_its_time,
+            }
+            follow {
+                the_events_of_a_task_come_in_the_order_of_its_life,
+                what_is_read_is_the_same_in_steps_of_any_size,
+                a_dropped_write_and_its_events_are_both_there_or_neither,
+                dropped_reads_and_waits_of_the_journal_leave_nothing_behind,
+            }
+            follow_at_once {
+                many_write_at_once_and_every_event_is_read_once,
+                of_a_task_in_many_hands_the_order_is_told,
+                the_end_of_the_journal_lies_between_what_was_and_what_comes,
+                many_readers_read_the_same,
+                an_operator_and_a_worker_at_once_are_told_in_one_order,
+                a_rescue_and_a_finish_at_once_tell_of_one_of_them,
             }
             law {
                 an_empty_batch_answers_an_empty_list,

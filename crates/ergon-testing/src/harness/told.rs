@@ -43,12 +43,13 @@ impl ToldTask {
         }
     }
 
-    /// The attempt that an event now has to name; none of a finished task, whose last one an event
-    /// does not always tell.
-    fn expected_attempt(&self) -> Option<u16> {
+    /// The attempt that the event has to name; none of a finished task, whose last one an event does
+    /// not always tell.
+    fn expected_attempt(&self, event: &TaskEvent) -> Option<u16> {
+        let is_start = matches!(event, TaskEvent::Started { .. });
         match self.phase {
-            Phase::Waiting => Some(self.attempt),
-            Phase::Running => Some(self.attempt.saturating_add(1)),
+            Phase::Waiting if !is_start => Some(self.attempt),
+            Phase::Waiting | Phase::Running => Some(self.attempt.saturating_add(1)),
             Phase::Completed | Phase::Failed | Phase::Cancelled => None,
         }
     }
@@ -69,8 +70,35 @@ impl ToldTask {
         Self { phase: Phase::Waiting, run_at, attempt, cancel_requested: false, ..self }
     }
 
-    fn ended(self, phase: Phase) -> Self {
-        Self { phase, ..self }
+    /// What an event makes of it while it waits, if that can be.
+    fn not_started(self, event: &TaskEvent) -> Option<Self> {
+        let after = match event {
+            TaskEvent::Started { .. } => Self { phase: Phase::Running, ..self },
+            TaskEvent::Cancelled { ran: None } => Self { phase: Phase::Cancelled, ..self },
+            TaskEvent::Rescheduled { run_at } => Self { run_at: *run_at, ..self },
+            TaskEvent::Reprioritized { priority } => Self { priority: *priority, ..self },
+            _ => return None,
+        };
+        Some(after)
+    }
+
+    /// What an event makes of it while this attempt runs, if that can be.
+    fn running(self, attempt: u16, event: &TaskEvent) -> Option<Self> {
+        let (run_at, spent) = (self.run_at, attempt.saturating_sub(1));
+        let after = match event {
+            TaskEvent::Progressed { .. } => self,
+            TaskEvent::Cancelled { ran: Some(_) } => Self { phase: Phase::Cancelled, ..self },
+            // Whatever else happens to it, it was asked to stop, and would have been cancelled.
+            _ if self.cancel_requested => return None,
+            TaskEvent::CancelRequested => Self { cancel_requested: true, ..self },
+            TaskEvent::Completed { .. } => Self { phase: Phase::Completed, ..self },
+            TaskEvent::Failed { .. } => Self { phase: Phase::Failed, ..self },
+            TaskEvent::Retried { run_at, .. } => self.waiting(*run_at, attempt),
+            TaskEvent::Snoozed { run_at, .. } => self.waiting(*run_at, spent),
+            TaskEvent::Released | TaskEvent::Rescued => self.waiting(run_at, spent),
+            _ => return None,
+        };
+        Some(after)
     }
 }
 
@@ -94,40 +122,19 @@ pub fn tell(
     }
     let before = told.clone().ok_or_else(wrong)?;
     let is_its_own = (&before.queue, &before.kind) == (&task.queue, &task.kind);
-    if !is_its_own || before.expected_attempt().is_some_and(|attempt| attempt != task.attempt) {
+    let is_out_of_turn =
+        before.expected_attempt(event).is_some_and(|attempt| attempt != task.attempt);
+    if !is_its_own || is_out_of_turn {
         return Err(wrong());
     }
-    // The attempts before the one that ran.
-    let spent = task.attempt.saturating_sub(1);
-    let run_at = before.run_at;
     let after = match (before.phase, event) {
-        (Phase::Waiting, TaskEvent::Started { .. }) => before.ended(Phase::Running),
-        (Phase::Waiting, TaskEvent::Cancelled { ran: None }) => before.ended(Phase::Cancelled),
-        (Phase::Waiting, TaskEvent::Rescheduled { run_at }) => ToldTask { run_at: *run_at, ..before },
-        (Phase::Waiting, TaskEvent::Reprioritized { priority }) => {
-            ToldTask { priority: *priority, ..before }
-        }
-        (Phase::Running, TaskEvent::Progressed { .. }) => before,
-        (Phase::Running, TaskEvent::Cancelled { ran: Some(_) }) => before.ended(Phase::Cancelled),
-        (Phase::Running, _) if before.cancel_requested => return Err(wrong()),
-        (Phase::Running, TaskEvent::CancelRequested) => {
-            ToldTask { cancel_requested: true, ..before }
-        }
-        (Phase::Running, TaskEvent::Completed { .. }) => before.ended(Phase::Completed),
-        (Phase::Running, TaskEvent::Failed { .. }) => before.ended(Phase::Failed),
-        (Phase::Running, TaskEvent::Retried { run_at, .. }) => before.waiting(*run_at, task.attempt),
-        (Phase::Running, TaskEvent::Snoozed { run_at, .. }) => before.waiting(*run_at, spent),
-        (Phase::Running, TaskEvent::Released | TaskEvent::Rescued) => before.waiting(run_at, spent),
-        (Phase::Waiting | Phase::Completed | Phase::Failed | Phase::Cancelled, event) => {
-            match event {
-                TaskEvent::Reopened => before.waiting(at, task.attempt),
-                TaskEvent::Deleted => return Ok(None),
-                _ => return Err(wrong()),
-            }
-        }
-        (Phase::Running, _) => return Err(wrong()),
+        (Phase::Running, event) => before.running(task.attempt, event),
+        (_, TaskEvent::Deleted) => return Ok(None),
+        (_, TaskEvent::Reopened) => Some(before.waiting(at, task.attempt)),
+        (Phase::Waiting, event) => before.not_started(event),
+        (Phase::Completed | Phase::Failed | Phase::Cancelled, _) => None,
     };
-    Ok(Some(after))
+    after.map(Some).ok_or_else(wrong)
 }
 
 /// How everything stands, by what was told from the beginning on.
@@ -233,9 +240,91 @@ fn same<T: PartialEq + std::fmt::Debug>(
     told: &T,
     what: impl FnOnce() -> String,
 ) -> Result<(), String> {
-    if shown == told {
-        Ok(())
-    } else {
-        Err(format!("{}: shown {shown:?}, told {told:?}", what()))
+    if shown == told { Ok(()) } else { Err(format!("{}: shown {shown:?}, told {told:?}", what())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ergon_core::ErrorKind;
+
+    use super::*;
+
+    const AT: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn of(attempt: u16) -> TaskRef {
+        let (queue, kind) = (super::super::queue("q"), super::super::kind("k"));
+        TaskRef { id: TaskId::MIN, queue, kind, attempt }
+    }
+
+    /// Tells one event after another, each with its attempt.
+    fn life(events: &[(u16, TaskEvent)]) -> Result<Option<ToldTask>, String> {
+        events.iter().try_fold(None, |told, (attempt, event)| tell(told, &of(*attempt), event, AT))
+    }
+
+    fn begun() -> Vec<(u16, TaskEvent)> {
+        let server = ergon_core::ServerId::from_u128(1);
+        let started = TaskEvent::Started { server, waited: Duration::ZERO };
+        vec![(0, TaskEvent::Enqueued { run_at: AT, priority: 0 }), (1, started)]
+    }
+
+    fn after(events: Vec<(u16, TaskEvent)>) -> Result<Option<ToldTask>, String> {
+        life(&[begun(), events].concat())
+    }
+
+    #[test]
+    fn what_was_told_is_how_a_task_stands() {
+        let ran = Duration::ZERO;
+        let run_at = AT + jiff::SignedDuration::from_secs(1);
+        let (reason, error) = (ErrorKind::Error, ergon_core::event::Excerpt::default());
+        let retried = TaskEvent::Retried { ran, run_at, reason, error };
+        let waiting = after(vec![(1, retried)]).unwrap().unwrap();
+        assert_eq!((waiting.phase, waiting.attempt, waiting.run_at), (Phase::Waiting, 1, run_at));
+        let waiting = after(vec![(1, TaskEvent::Released)]).unwrap().unwrap();
+        assert_eq!((waiting.phase, waiting.attempt, waiting.run_at), (Phase::Waiting, 0, AT));
+        let done = after(vec![(1, TaskEvent::Completed { ran })]).unwrap().unwrap();
+        assert_eq!((done.phase, done.state(AT)), (Phase::Completed, State::Completed));
+        let ended = [(1, TaskEvent::CancelRequested), (1, TaskEvent::Cancelled { ran: Some(ran) })];
+        assert_eq!(after(ended.to_vec()).unwrap().unwrap().phase, Phase::Cancelled);
+        assert_eq!(after([ended.to_vec(), vec![(1, TaskEvent::Deleted)]].concat()), Ok(None));
+    }
+
+    #[test]
+    fn what_cannot_have_happened_is_not_believed() {
+        let ran = Duration::ZERO;
+        let again = begun().remove(1);
+        for wrong in [
+            vec![(1, TaskEvent::Deleted)],
+            vec![(2, TaskEvent::Completed { ran })],
+            vec![(1, TaskEvent::Cancelled { ran: None })],
+            vec![again],
+            vec![(1, TaskEvent::CancelRequested), (1, TaskEvent::Completed { ran })],
+            vec![(1, TaskEvent::Released), (1, TaskEvent::Released)],
+            vec![(1, TaskEvent::Released), (1, TaskEvent::Rescheduled { run_at: AT })],
+            vec![(1, TaskEvent::Completed { ran }), (1, TaskEvent::Completed { ran })],
+            begun(),
+        ] {
+            assert!(after(wrong.clone()).is_err(), "{wrong:?}");
+        }
+        assert!(life(&begun()[1..]).is_err(), "there is no such task");
+    }
+
+    #[test]
+    fn tasks_that_are_gone_have_to_be_those_that_were_pruned() {
+        let told = |pruned: u64| {
+            let mut told = Told::default();
+            let completed = (1, TaskEvent::Completed { ran: Duration::ZERO });
+            for (attempt, event) in [begun(), vec![completed]].concat() {
+                told.hear(&Event::task(AT, of(attempt), event)).unwrap();
+            }
+            told.hear(&Event::pruned(AT, pruned)).unwrap();
+            told
+        };
+        let nothing = Snapshot { tasks: Vec::new(), queues: Vec::new() };
+        assert_eq!(told(1).check(&nothing, AT), Ok(()));
+        assert!(told(0).check(&nothing, AT).is_err());
+        assert!(told(2).check(&nothing, AT).is_err());
+        assert_eq!(told(1).task(TaskId::MIN).map(|task| task.phase), Some(Phase::Completed));
     }
 }

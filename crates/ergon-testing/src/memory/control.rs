@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use ergon_core::{
     Applied, Command, CommandVerdict, Event, Now, QueueName, Retention, Selection, StoreError,
     TaskEvent, TaskId,
+    document::{Put, PutVerdict},
     event::QueueEvent,
     limits::BATCH_MAX,
     outcome::{check_batch, check_limit},
@@ -51,6 +52,10 @@ impl Control for MemoryStore {
             events.push(Event::queue(self.now(Now::Store), queue.clone(), event));
             true
         }))
+    }
+
+    async fn put(&self, puts: &[Put]) -> Result<Vec<PutVerdict>, StoreError> {
+        self.put_documents(puts)
     }
 
     fn capabilities(&self) -> Capabilities {

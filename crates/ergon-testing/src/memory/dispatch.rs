@@ -119,12 +119,7 @@ impl Model {
         verdict.unwrap_or(Verdict::Stale)
     }
 
-    fn report(
-        &mut self,
-        claim: &ClaimReport,
-        now: Timestamp,
-        events: &mut Vec<Event>,
-    ) -> Verdict {
+    fn report(&mut self, claim: &ClaimReport, now: Timestamp, events: &mut Vec<Event>) -> Verdict {
         let live = self.tasks.get_mut(&claim.id).filter(|Entry { progress, .. }| {
             progress.phase == Phase::Running && progress.token == claim.token
         });

@@ -5,6 +5,7 @@ use std::{pin::pin, time::Duration};
 use async_trait::async_trait;
 use ergon_core::{
     Count, Now, Order, Page, Phase, StoreError, TaskFilter, TaskId, TaskPage, TaskRecord,
+    document::{Document, DocumentRange},
     filter::{COUNT_SCAN_MAX, PageBuilder},
     outcome::check_batch,
     store::{Inspect, QueueInfo, StateCounts},
@@ -75,6 +76,10 @@ impl Inspect for MemoryStore {
             QueueInfo { name: name.clone(), is_paused: queue.is_paused, counts, oldest_due_at }
         });
         Ok(queues.collect())
+    }
+
+    async fn documents(&self, range: &DocumentRange) -> Result<Vec<Document>, StoreError> {
+        self.read_documents(range)
     }
 
     async fn wait_for_finish(&self, id: TaskId, within: Duration) -> Result<bool, StoreError> {

@@ -129,8 +129,9 @@ impl Journal {
             place = oldest - 1;
         }
         let mut events = Vec::new();
-        let from = place;
-        for entry in self.entries.iter().filter(|entry| entry.number > from) {
+        // Entries are numbered one by one.
+        let skipped = usize::try_from(place + 1 - oldest).unwrap_or(usize::MAX);
+        for entry in self.entries.iter().skip(skipped) {
             let is_gap = entry.events.is_empty();
             // What lies before a gap and what lies behind it are two answers.
             if events.len() >= limit || is_gap && !events.is_empty() {

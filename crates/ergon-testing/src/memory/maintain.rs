@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use ergon_core::{
-    Event, Retention, StoreError, TaskEvent, TaskId,
+    Event, Now, Retention, StoreError, TaskEvent, TaskId,
     limits::BATCH_MAX,
     outcome::check_limit,
     store::{Maintain, PruneRequest, Report, RescueRequest},
@@ -30,6 +30,8 @@ impl Maintain for MemoryStore {
         check_limit(request.limit, BATCH_MAX)?;
         let now = self.now(request.now);
         Ok(self.write(|model, events| {
+            // Documents expire by the clock of the store, as they are read by it.
+            model.prune_documents(self.now(Now::Store));
             let report = model.prune(request, now);
             events.clone_from(&report.events);
             report

@@ -17,6 +17,7 @@ use super::*;
 use crate::{TokioClock, VirtualClock};
 
 mod invariants;
+mod journal;
 
 const SECOND: Duration = Duration::from_secs(1);
 const SERVER: ServerId = ServerId::from_u128(1);

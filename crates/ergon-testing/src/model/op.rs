@@ -24,6 +24,8 @@ pub(super) enum Op {
     Claim { server: u8, kinds: Vec<u8>, queues: Vec<(u8, usize)>, limit: usize, lease: Duration },
     /// Ends claims.
     Finish(Vec<Ending>),
+    /// Tells how far claims have come: the claim, the token, how much is done and of how much.
+    Report(Vec<(usize, TokenChoice, u64, Option<u64>)>),
     /// Renews claims.
     Beat { server: u8, claims: Vec<usize>, lease: Duration },
     /// Takes back what dead servers hold.
@@ -68,7 +70,7 @@ pub(super) struct Ending {
     pub(super) conclusion: Conclusion,
 }
 
-/// Which token an outcome names.
+/// Which token an outcome or a report names.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum TokenChoice {
     /// That of the claim, live or stale.
@@ -109,6 +111,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(tasks, is_pack)| Op::Insert { tasks, is_pack }),
         6 => claim(),
         6 => vec(ending(), 1..5).prop_map(Op::Finish),
+        2 => vec((0..8_usize, token(), any::<u64>(), option::of(any::<u64>())), 1..4)
+            .prop_map(Op::Report),
         2 => (0..2_u8, vec(0..12_usize, 0..6), lease())
             .prop_map(|(server, claims, lease)| Op::Beat { server, claims, lease }),
         2 => (1..6_usize, prop_oneof![Just(1_u16), Just(2), Just(10)])
@@ -184,13 +188,16 @@ fn claim() -> impl Strategy<Value = Op> {
     )
 }
 
-fn ending() -> impl Strategy<Value = Ending> {
-    let token = prop_oneof![
+fn token() -> impl Strategy<Value = TokenChoice> {
+    prop_oneof![
         12 => Just(TokenChoice::Own),
         1 => Just(TokenChoice::None),
         1 => Just(TokenChoice::Future),
-    ];
-    (0..8_usize, token, conclusion()).prop_map(|(claim, token, conclusion)| Ending {
+    ]
+}
+
+fn ending() -> impl Strategy<Value = Ending> {
+    (0..8_usize, token(), conclusion()).prop_map(|(claim, token, conclusion)| Ending {
         claim,
         token,
         conclusion,

@@ -1,30 +1,30 @@
 //! Replays a history on two stores and compares what they answer and show.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Debug,
-};
+use std::{collections::BTreeMap, fmt::Debug};
 
 use ergon_core::{
-    ClaimedTask, Command, NewTask, Outcome, RunAt, Selection, ServerId, StoreError, TaskFilter,
+    Applied, ClaimedTask, Command, Event, Outcome, ProgressReport, Selection, ServerId, StoreError,
     TaskId, TaskRecord, Token,
+    event::Fact,
+    report::ClaimReport,
     store::{
-        Beat, BeatReply, ClaimRequest, Held, PruneRequest, QueueChange, QueueSlots, RescueRequest,
+        Beat, BeatReply, ClaimRequest, Held, PruneRequest, QueueChange, QueueSlots, Report,
+        RescueRequest,
     },
     time::{from_micros, to_micros},
 };
+use jiff::Timestamp;
 use proptest::test_runner::TestCaseError;
 
-use super::op::{Ending, Errand, Filter, Op, STEP, Seed, TokenChoice};
-use crate::harness::{Harness, SECOND, kind, queue, tag, unique};
+use super::{
+    op::{Ending, Errand, Op, STEP, Seed, TokenChoice},
+    plant::{KINDS, QUEUES, name, plant, server_id, task_filter},
+};
+use crate::harness::{Harness, Reader, SECOND, Told, by_task, kind, queue};
 
 /// After how many operations everything that the stores show is compared. Chosen without
 /// measurement: often enough to name the operation, seldom enough to be quick.
 const COMPARE_EVERY: usize = 3;
-
-/// Names that a store might run together.
-const QUEUES: [&str; 3] = ["a", "a:b", "b"];
-const KINDS: [&str; 3] = ["k", "b:k", "k:a"];
 
 /// One claim, as both stores gave it.
 #[derive(Clone, Copy, Debug)]
@@ -44,14 +44,20 @@ pub(super) struct Replay {
     claims: Vec<Claim>,
     /// The tokens of each task in the order of its claims, by store.
     tokens: [BTreeMap<TaskId, Vec<Token>>; 2],
+    /// Who reads each journal.
+    readers: [Reader; 2],
+    /// What the journal of the store under test has told.
+    told: Told,
 }
 
 type Step = Result<(), TestCaseError>;
 
 impl Replay {
-    /// Begins with two empty stores.
-    pub(super) fn new(store: Harness, model: Harness) -> Self {
+    /// Begins with two empty stores, which are watched from now on.
+    pub(super) async fn new(store: Harness, model: Harness) -> Self {
         Self {
+            readers: [store.watch("model").await, model.watch("model").await],
+            told: Told::default(),
             stores: [store, model],
             known: Vec::new(),
             claims: Vec::new(),
@@ -64,12 +70,16 @@ impl Replay {
         for (at, op) in history.iter().enumerate() {
             let step = self.step(op).await;
             step.map_err(|error| located(&error, at, op))?;
+            self.compare_events().await.map_err(|error| located(&error, at, op))?;
             if at % COMPARE_EVERY == 0 {
                 self.compare_projections().await.map_err(|error| located(&error, at, op))?;
             }
         }
         self.compare_projections().await?;
-        self.stores[0].check_counters().await;
+        let [store, _] = &self.stores;
+        let told = self.told.check(&store.projection().await, store.instant());
+        told.map_err(|error| TestCaseError::fail(format!("the journal: {error}")))?;
+        store.check_counters().await;
         Ok(())
     }
 
@@ -87,13 +97,17 @@ impl Replay {
                 self.claim(request).await
             }
             Op::Finish(endings) => self.finish(endings).await,
+            Op::Report(reports) => self.report(reports).await,
             Op::Beat { server, claims, lease } => {
                 self.beat(server_id(*server), claims, *lease).await
             }
             Op::Rescue { limit, deaths_max } => {
                 let request = RescueRequest::default().limit(*limit).deaths_max(*deaths_max);
                 let [one, two] = &self.stores;
-                same("rescue", &one.rescue_by(request).await, &two.rescue_by(request).await)
+                let request = request.now(one.now());
+                let one = one.store.rescue_expired(&request).await.map(sorted_report);
+                let two = two.store.rescue_expired(&request).await.map(sorted_report);
+                same("rescue", &answer(one), &answer(two))
             }
             Op::Prune { limit } => {
                 // Everything else happens at even seconds: what has to be gone by an odd one, a second
@@ -119,10 +133,10 @@ impl Replay {
                     Some(false) => QueueChange::resume(),
                     None => QueueChange::default(),
                 };
-                for harness in &self.stores {
-                    harness.set_queue(name(QUEUES, *at), change).await;
-                }
-                Ok(())
+                let [one, two] = &self.stores;
+                let name = name(QUEUES, *at);
+                let changed = one.set_queue(name, change).await;
+                same("set_queue", &changed, &two.set_queue(name, change).await)
             }
             Op::Advance(steps) => {
                 self.stores.iter().for_each(|harness| harness.advance(STEP * *steps));
@@ -188,11 +202,7 @@ impl Replay {
         for ending in endings {
             let Some(claim) = self.recent_claim(ending.claim) else { continue };
             for (outcomes, own) in outcomes.iter_mut().zip(claim.tokens) {
-                let token = match ending.token {
-                    TokenChoice::Own => own,
-                    TokenChoice::None => Token::NONE,
-                    TokenChoice::Future => Token::new(u64::MAX),
-                };
+                let token = ending.token.of(own);
                 let conclusion = ending.conclusion.clone();
                 outcomes.push(Outcome { id: claim.id, token, conclusion });
             }
@@ -200,6 +210,21 @@ impl Replay {
         let [one, two] = &self.stores;
         let verdicts = (one.finish_all(&outcomes[0]).await, two.finish_all(&outcomes[1]).await);
         same("finish", &verdicts.0, &verdicts.1)
+    }
+
+    async fn report(&self, told: &[(usize, TokenChoice, u64, Option<u64>)]) -> Step {
+        let mut reports = [Vec::new(), Vec::new()];
+        for &(number, token, done, total) in told {
+            let Some(claim) = self.recent_claim(number) else { continue };
+            for (reports, own) in reports.iter_mut().zip(claim.tokens) {
+                let report = ProgressReport { done, total, message: format!("{done} \0") };
+                reports.push(ClaimReport { id: claim.id, token: token.of(own), report });
+            }
+        }
+        let [one, two] = &self.stores;
+        let one = one.store.report(&reports[0], one.now()).await;
+        let two = two.store.report(&reports[1], two.now()).await;
+        same("report", &answer(one), &answer(two))
     }
 
     async fn beat(&self, server: ServerId, claims: &[usize], lease: std::time::Duration) -> Step {
@@ -228,8 +253,8 @@ impl Replay {
             }
             Errand::SetPriority(priority) => Command::SetPriority { priority },
         };
-        let applied = one.apply_to(selection.clone(), command.clone()).await;
-        same("apply", &applied, &two.apply_to(selection, command).await)
+        let applied = sorted_applied(one.apply_to(selection.clone(), command.clone()).await);
+        same("apply", &applied, &sorted_applied(two.apply_to(selection, command).await))
     }
 
     /// The task with this number, if there was any.
@@ -242,6 +267,18 @@ impl Replay {
     fn recent_claim(&self, number: usize) -> Option<Claim> {
         let at = number.checked_rem(self.claims.len())?;
         self.claims.iter().rev().nth(at).copied()
+    }
+
+    /// Reads what both have recorded, and has the store under test tell it.
+    async fn compare_events(&mut self) -> Step {
+        let [one, two] = &mut self.readers;
+        let (recorded, expected) = (one.events().await, two.events().await);
+        for event in &recorded {
+            let told = self.told.hear(event);
+            told.map_err(|error| TestCaseError::fail(format!("the journal: {error}")))?;
+        }
+        let shown = |events: Vec<Event>| by_task(events.into_iter().map(untimed).collect());
+        same("events", &shown(recorded), &shown(expected))
     }
 
     async fn compare_projections(&self) -> Step {
@@ -289,38 +326,20 @@ impl Replay {
     }
 }
 
-fn plant(harness: &Harness, task: &mut NewTask, seed: &Seed) {
-    task.spec.queue = queue(name(QUEUES, seed.queue));
-    task.spec.kind = kind(name(KINDS, seed.kind));
-    task.spec.retention = seed.retention;
-    task.spec.unique = seed.unique.map(|(number, scope)| unique(number, scope));
-    if seed.is_tagged {
-        task.spec.tags.push(tag("tagged"));
+/// An event that can be compared: what a queue did is told by the clock of each store.
+fn untimed(mut event: Event) -> Event {
+    if let Fact::Queue { .. } = event.fact {
+        event.at = Timestamp::UNIX_EPOCH;
     }
-    task.priority = seed.priority;
-    task.max_attempts = seed.max_attempts;
-    let due = to_micros(harness.instant()).saturating_add(seed.due_micros);
-    task.run_at = if seed.due_micros == 0 { RunAt::Now } else { RunAt::At(from_micros(due)) };
+    event
 }
 
-fn task_filter(filter: &Filter) -> TaskFilter {
-    let mut chosen = TaskFilter::all().states(filter.states);
-    let queues: BTreeSet<u8> = filter.queues.iter().copied().collect();
-    for at in queues {
-        chosen = chosen.queue(queue(name(QUEUES, at)));
-    }
-    for &at in &filter.kinds {
-        chosen = chosen.kind(kind(name(KINDS, at)));
-    }
-    if filter.is_tagged { chosen.tag(tag("tagged")) } else { chosen }
+fn sorted_report(report: Report) -> Report {
+    Report { events: by_task(report.events), ..report }
 }
 
-fn name(names: [&'static str; 3], at: u8) -> &'static str {
-    names[usize::from(at) % names.len()]
-}
-
-fn server_id(number: u8) -> ServerId {
-    ServerId::from_u128(u128::from(number) + 1)
+fn sorted_applied(applied: Applied) -> Applied {
+    Applied { events: by_task(applied.events), ..applied }
 }
 
 /// An answer that can be compared: errors by what they say.

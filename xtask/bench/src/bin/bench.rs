@@ -9,7 +9,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, ValueEnum};
-use ergon_bench::{Listed, Measure, Plan, postgres, redb, table};
+use ergon_bench::{Listed, Measure, Plan, events, postgres, redb, table};
 
 /// Measures ergon.
 #[derive(Debug, Parser)]
@@ -19,6 +19,8 @@ enum Bench {
     Redb(Choice<redb::Name>),
     /// The Postgres store, on a server of its own
     Postgres(Postgres),
+    /// The bus of events, and who listens
+    Events(Choice<events::Name>),
     /// A part that runs in a process of its own
     #[command(hide = true, subcommand)]
     Child(redb::Child),
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
     let done = match Bench::parse() {
         Bench::Redb(choice) => run_redb(choice),
         Bench::Postgres(request) => run_postgres(request),
+        Bench::Events(choice) => run_events(choice),
         Bench::Child(child) => child.run(),
         Bench::PostgresChild(child) => child.run(),
     };
@@ -85,6 +88,13 @@ fn main() -> ExitCode {
 }
 
 fn run_redb(choice: Choice<redb::Name>) -> Result<()> {
+    let mut results = Results::new(choice.json);
+    choice.plan()?.run(|measure| results.add(measure))?;
+    results.end();
+    Ok(())
+}
+
+fn run_events(choice: Choice<events::Name>) -> Result<()> {
     let mut results = Results::new(choice.json);
     choice.plan()?.run(|measure| results.add(measure))?;
     results.end();

@@ -9,6 +9,7 @@ use ergon_redb::RedbStore;
 use super::{
     Report, child,
     chore::Chore,
+    follower,
     ledger::{self, Ending},
     store_file,
     story::{Stories, Story},
@@ -33,6 +34,7 @@ pub(super) fn audit(place: &Path, last: u32, report: &mut Report) -> Result<()> 
         report.reopened(began.elapsed());
         report.wrong.extend(child::check(&store).await?);
         compare_all(&stories, &store, report, |_, _, _, _| {}).await?;
+        follower::audit(place, &store, report).await?;
         store.close().await.context("close the audited store")
     })
 }

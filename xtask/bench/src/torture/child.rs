@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use super::{
     direct::Worker,
     enqueuer::{Enqueuer, Gate},
+    follower::Follower,
     ledger::Ledger,
     serving, store_file,
 };
@@ -97,6 +98,7 @@ impl Child {
         let ledger = Ledger::begin(&self.place, self.round)?;
         let mut rng = StdRng::seed_from_u64(self.seed ^ (u64::from(self.round) << 32));
         let shared: Arc<dyn Store> = Arc::new(store.clone());
+        let follower = Follower::resume(&self.place, &shared).await?;
         let mut working = JoinSet::new();
         // Held until the end: dropping it would end the server.
         let mut _server = None;
@@ -116,10 +118,12 @@ impl Child {
         if self.work == Work::Drain {
             drain(&*shared, &mut working).await?;
             working.shutdown().await;
+            follower.catch_up().await?;
             store.close().await?;
             answer(&json!({}));
             return Ok(());
         }
+        working.spawn(follower.follow());
         let gate = Gate::default();
         working.spawn(gate.clone().watch(Arc::clone(&shared), LOOK_EVERY));
         for _ in 0..ENQUEUERS {

@@ -3,7 +3,7 @@
 //!
 //! Some processes enqueue, some work through the store's roles, some run the real server. The
 //! supervisor kills one of them at random by SIGKILL every now and then, and starts another in its
-//! place. What it left behind is taken back by the others once its leases are over. At the end all
+//! place. Beside it the process that follows the journal is killed each time. What it left behind is taken back by the others once its leases are over. At the end all
 //! are killed, and one more process works everything off; then the audit compares the ledgers of all
 //! of them with the store.
 
@@ -95,6 +95,9 @@ impl Torture {
             let process = process::Child::start(&self.program, arguments)?;
             Ok(Life { round: rounds, role, process })
         };
+        // Watches before anything happens.
+        let mut follower = start(Role::Follow)?;
+        report.hear_open(follower.process.answer()?);
         let mut lives = Vec::new();
         for role in ROLES {
             lives.push(start(role)?);
@@ -105,12 +108,15 @@ impl Torture {
             let role = victim.role;
             victim.end(&mut deaths, &mut report)?;
             lives.push(start(role)?);
+            // One at a time: they share a file.
+            follower.end(&mut deaths, &mut report)?;
+            follower = start(Role::Follow)?;
             report.kills = kill;
             if kill.is_multiple_of(10) {
                 tell(&format!("{kill} of {} kills", self.kills));
             }
         }
-        for life in lives {
+        for life in lives.into_iter().chain([follower]) {
             life.end(&mut deaths, &mut report)?;
         }
         let began = Instant::now();

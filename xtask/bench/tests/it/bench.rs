@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::Command};
 
 use ergon_bench::{
-    postgres,
+    events, postgres,
     redb::{Name, Plan},
 };
 use serde_json::Value;
@@ -93,6 +93,32 @@ fn a_plan_out_of_range_is_refused() {
     for bad in [Plan { runs: 0, ..plan(&[]) }, Plan { scale: 0.0, ..plan(&[]) }] {
         assert!(bad.run(|_measure| {}).is_err(), "{bad:?}");
     }
+}
+
+#[test]
+fn every_measure_of_events_is_taken() {
+    let plan = events::Plan {
+        only: Vec::new(),
+        runs: 1,
+        scale: 0.001,
+        dir: PathBuf::from(DIR),
+        program: PathBuf::from(BENCH),
+    };
+    let mut lines = Vec::new();
+    plan.run(|measure| lines.push(check_line(&measure.line()))).unwrap();
+    let names: Vec<_> = lines.iter().map(|line| line["measure"].as_str().unwrap_or("")).collect();
+    let expected = [
+        "publish_1_readers_0",
+        "publish_1_readers_1",
+        "publish_1_readers_100",
+        "publish_100_readers_0",
+        "publish_100_readers_1",
+        "publish_100_readers_100",
+        "publish_stuck",
+        "metrics_publish",
+        "scrape_20k",
+    ];
+    assert_eq!(names, expected);
 }
 
 /// Measures on a small scale; says which, or nothing without a Postgres.

@@ -14,7 +14,7 @@ fn check(store: &str) {
     assert!(output.status.success(), "{stdout}\n{stderr}");
     let summary = stdout.lines().next().unwrap_or_default();
     assert!(summary.starts_with("3 kills, "), "{summary}");
-    assert!(summary.ends_with(": 0 lost, 0 doubled"), "{summary}");
+    assert!(summary.ends_with(": missing 0, duplicate 0; 0 lost, 0 doubled"), "{summary}");
 }
 
 #[test]

@@ -4,7 +4,8 @@
 -- Rows that leave: $1 of `ready`, $3 of `lease`, $5 of `settled`, $8 of `task`, $10 of `uniq`. Rows that
 -- come: $2 pieces that are left of ranges of `ready`, $6 pieces of `settled`, $7 new ones, $9 of `task`, of which
 -- those that wait go to `ready` too, $11 deltas. Rows that change: $4 of `lease`. $12 is how many rows have
--- to be met.
+-- to be met. $13 what happened, in order, and $14 when: the journal takes it when all others are done, so
+-- that it is numbered after whatever they waited for.
 --
 -- A row that leaves is looked up by its key and locked, then deleted by its place: so no plan can read a
 -- whole table, whatever the planner believes of it. A sub-select that counts what left lets the old
@@ -112,7 +113,19 @@ WITH z AS MATERIALIZED (
   INSERT INTO ergon.delta (queue, waiting, running, completed, failed, cancelled)
   SELECT * FROM jsonb_to_recordset($11)
     AS u(queue int, waiting int, running int, completed int, failed int, cancelled int)
+), j AS (
+  INSERT INTO ergon.journal (at, events, event, pack, first, n, lane, kind, attempt, instant, note)
+  SELECT ergon.instant($14::int8), count(*), array_agg(u.event), array_agg(u.pack), array_agg(u.off), '{1}',
+    array_agg(u.lane), array_agg(u.kind), array_agg(u.attempt), array_agg(ergon.instant(u.instant)),
+    CASE WHEN count(u.note) > 0 THEN jsonb_agg(u.note) END
+  FROM jsonb_to_recordset($13) AS u(event int2, pack uuid, off int2, lane int, kind int, attempt int,
+    instant int8, note jsonb)
+  WHERE EXISTS (SELECT FROM ergon.watched) AND (SELECT count(*) FROM ready_out)
+    + (SELECT count(*) FROM lease_out) + (SELECT count(*) FROM lease_cut) + (SELECT count(*) FROM settled_out)
+    + (SELECT count(*) FROM task_out) + (SELECT count(*) FROM task_new) >= 0
+  HAVING count(*) > 0
+  RETURNING 1
 )
 SELECT ergon.insist($12::int8 = (SELECT count(*) FROM ready_out) + (SELECT count(*) FROM lease_out)
   + (SELECT count(*) FROM lease_cut) + (SELECT count(*) FROM settled_out) + (SELECT count(*) FROM task_out)
-  + (SELECT count(*) FROM task_new))
+  + (SELECT count(*) FROM task_new)) AS is_done, EXISTS (SELECT FROM j) AS recorded

@@ -60,6 +60,15 @@ WITH t AS MATERIALIZED (
 ), c AS (
   INSERT INTO ergon.delta (queue, waiting, running, completed, failed, cancelled)
   SELECT queue, -sum(k), sum(k), 0, 0, 0 FROM w WHERE k > 0 GROUP BY queue
+), j AS (
+  INSERT INTO ergon.journal (at, server, events, event, pack, first, n, lane, kind, attempt, instant)
+  SELECT (SELECT now FROM t), $7::uuid, sum(o.k), '{2}', array_agg(o.pack), array_agg(o.first), array_agg(o.k),
+    array_agg(o.lane), array_agg(o.kind), array_agg(o.attempt + 1), array_agg(o.run_at)
+  FROM (
+    SELECT * FROM w WHERE k > 0 AND EXISTS (SELECT FROM ergon.watched) ORDER BY place_in_claim
+  ) o
+  HAVING count(*) > 0
+  RETURNING 1
 ), taken AS MATERIALIZED (
   SELECT w.place_in_claim, w.pack, w.first, w.k, w.lane, w.kind, w.run_at, w.own, p.first AS pack_first,
     (greatest(w.first, p.first) - p.first)::int4 AS skip,
@@ -91,7 +100,7 @@ SELECT (SELECT token FROM l) AS token, (SELECT now FROM t) AS now,
       taken.ends[taken.stop] - CASE WHEN taken.skip = 0 THEN 0 ELSE taken.ends[taken.skip] END)
   END AS payload,
   CASE WHEN taken.skip = 0 THEN 0 ELSE taken.ends[taken.skip] END AS payload_at,
-  taken.ends[taken.skip + 1:taken.stop] AS ends
+  taken.ends[taken.skip + 1:taken.stop] AS ends, EXISTS (SELECT FROM j) AS recorded
 FROM taken LEFT JOIN LATERAL (
   SELECT t.max_attempts, t.attempt, t.crash_count FROM ergon.task t
   WHERE taken.own AND t.pack = taken.pack AND t.off = taken.first

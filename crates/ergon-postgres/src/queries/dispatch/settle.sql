@@ -3,7 +3,7 @@
 -- $1 the instant, or null for the clock's. Leases that end: $2 tokens, $3 versions. Leases of which some
 -- tasks are left: $4 tokens, $5 versions, $6 where what is left begins in $8, $9 and $10, and $7 how many
 -- ranges it is. Completed ranges: $11 token, $12 pack, $13 first, $14 how many, $15 lane, $16 queue, $17
--- retention in microseconds, $18 results, $19 where their ends begin in $20, or null for no results.
+-- retention in microseconds, $18 results, $19 where their ends begin in $20, or null for no results, $21 kind.
 --
 -- The fence is the delete or the update of the lease: whoever took tasks of it out in the meantime
 -- counted its version up, and then nothing of it is recorded here. Answers the leases that stood.
@@ -26,8 +26,8 @@ WITH t AS MATERIALIZED (
 ), done AS MATERIALIZED (
   SELECT u.*, held.started_at
   FROM unnest($11::int8[], $12::uuid[], $13::int2[], $14::int2[], $15::int4[], $16::int4[], $17::int8[],
-      $18::bytea[], $19::int4[])
-    AS u(token, pack, first, n, lane, queue, retention, results, ends_at)
+      $18::bytea[], $19::int4[], $21::int4[])
+    AS u(token, pack, first, n, lane, queue, retention, results, ends_at, kind)
   JOIN held USING (token)
 ), s AS (
   INSERT INTO ergon.settled (pack, token, started_at, finished_at, expires_at, lane, first, n, base,
@@ -38,5 +38,12 @@ WITH t AS MATERIALIZED (
 ), d AS (
   INSERT INTO ergon.delta (queue, waiting, running, completed, failed, cancelled)
   SELECT queue, 0, -sum(n), sum(n), 0, 0 FROM done GROUP BY queue
+), j AS (
+  INSERT INTO ergon.journal (at, events, event, pack, first, n, lane, kind, attempt, instant)
+  SELECT (SELECT now FROM t), sum(n), '{4}', array_agg(pack), array_agg(first), array_agg(n), array_agg(lane),
+    array_agg(kind), '{1}', array_agg(started_at)
+  FROM done WHERE EXISTS (SELECT FROM ergon.watched)
+  HAVING count(*) > 0
+  RETURNING 1
 )
-SELECT token FROM held
+SELECT token, EXISTS (SELECT FROM j) AS recorded FROM held

@@ -1,4 +1,4 @@
--- Tells everybody who listens what happened to which queues: $1 channel, $2 messages.
+-- Tells everybody who listens: $1 channels, $2 messages.
 --
 -- Index: none. Caller: doorbell/line.rs.
-SELECT pg_notify($1, u.message) FROM unnest($2::text[]) AS u(message)
+SELECT pg_notify(u.channel, u.message) FROM unnest($1::text[], $2::text[]) AS u(channel, message)

@@ -9,6 +9,8 @@
 -- `late = false`, none appears with an earlier `run_at` than the clock showed when the oldest
 -- transaction under way began. The lower bounds of claims rest on that.
 --
+-- While somebody watches it is recorded in the journal, and so does every statement that changes a task.
+--
 -- Index: pack (pack, first). Caller: enqueue.rs.
 WITH z AS MATERIALIZED (
   SELECT pg_current_xact_id() AS xid, clock_timestamp() AS clock
@@ -40,5 +42,12 @@ WITH z AS MATERIALIZED (
   INSERT INTO ergon.delta (queue, waiting, running, completed, failed, cancelled)
   SELECT u.queue, u.n, 0, 0, 0, 0 FROM unnest($20::int4[], $21::int4[]) AS u(queue, n)
   WHERE NOT EXISTS (SELECT FROM taken)
+), j AS (
+  INSERT INTO ergon.journal (at, events, event, pack, first, n, lane, kind, attempt, instant)
+  SELECT min(i.created_at), sum(i.ready_n), '{1}', array_agg(i.pack), array_agg(i.first), array_agg(i.ready_n),
+    array_agg(i.lane), array_agg(i.kind), '{0}', array_agg(i.run_at)
+  FROM i WHERE i.ready_n > 0 AND EXISTS (SELECT FROM ergon.watched)
+  HAVING count(*) > 0
+  RETURNING 1
 )
-SELECT NOT EXISTS (SELECT FROM taken) AS stored
+SELECT NOT EXISTS (SELECT FROM taken) AS stored, EXISTS (SELECT FROM j) AS recorded

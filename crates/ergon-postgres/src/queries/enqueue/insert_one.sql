@@ -20,12 +20,18 @@ WITH z AS MATERIALIZED (
   -- The first of a pack can only be in a row with the same key.
   WHERE $3::int2 = 0 OR ergon.is_free($14::int4, false, $2::uuid, $3::int4, $3::int4)
   ON CONFLICT DO NOTHING
-  RETURNING run_at, late
+  RETURNING run_at, late, created_at
 ), r AS (
   INSERT INTO ergon.ready (run_at, pack, lane, kind, attempt, first, n, base, late, own)
   SELECT p.run_at, $2::uuid, $4::int4, $5::int4, 0, $3::int2, 1, $3::int2, p.late, false FROM p
 ), d AS (
   INSERT INTO ergon.delta (queue, waiting, running, completed, failed, cancelled)
   SELECT $13::int4, 1, 0, 0, 0, 0 FROM p
+), j AS (
+  INSERT INTO ergon.journal (at, events, event, pack, first, n, lane, kind, attempt, instant)
+  SELECT p.created_at, 1, '{1}', ARRAY[$2::uuid], ARRAY[$3::int2], '{1}', ARRAY[$4::int4], ARRAY[$5::int4], '{0}',
+    ARRAY[p.run_at]
+  FROM p WHERE EXISTS (SELECT FROM ergon.watched)
+  RETURNING 1
 )
-SELECT EXISTS (SELECT FROM p) AS stored
+SELECT EXISTS (SELECT FROM p) AS stored, EXISTS (SELECT FROM j) AS recorded

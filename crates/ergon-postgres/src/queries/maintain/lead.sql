@@ -2,7 +2,7 @@
 -- in which they lead, 0 if they do not.
 --
 -- Answers the term in which they lead now, 0 if another does, for how many microseconds that one still
--- does, and whether there are deltas. Writes nothing while another leads.
+-- does, and whether there is something to do. Writes nothing while another leads.
 --
 -- Index: leader (sole). Caller: keeper/seat.rs.
 WITH z AS MATERIALIZED (
@@ -20,5 +20,7 @@ WITH z AS MATERIALIZED (
 )
 SELECT coalesce((SELECT term FROM taken), 0) AS term,
   coalesce((SELECT (extract(epoch FROM s.until - z.now) * 1000000)::int8 FROM seen s), 0) AS other,
-  EXISTS (SELECT FROM ergon.delta) AS has_deltas
+  EXISTS (SELECT FROM ergon.delta) AS has_deltas, EXISTS (SELECT FROM ergon.report) AS has_reports,
+  EXISTS (SELECT FROM ergon.watcher w WHERE w.until > z.now)
+    OR coalesce((SELECT j.bytes > 0 FROM ergon.journal_state j WHERE j.sole), false) AS has_journal
 FROM z

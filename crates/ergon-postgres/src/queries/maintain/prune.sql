@@ -49,5 +49,13 @@ WITH t AS MATERIALIZED (
   SELECT l.queue, 0, 0, -coalesce(sum(k) FILTER (WHERE phase = 2), 0),
     -coalesce(sum(k) FILTER (WHERE phase = 3), 0), -coalesce(sum(k) FILTER (WHERE phase = 4), 0)
   FROM w JOIN ergon.lane l ON l.id = w.lane WHERE w.k > 0 GROUP BY l.queue
+), j AS (
+  INSERT INTO ergon.journal (at, events, event, note)
+  SELECT (SELECT now FROM t), 1, '{20}', jsonb_build_array(jsonb_build_object('tasks', sum(k)))
+  FROM w WHERE k > 0 AND EXISTS (SELECT FROM ergon.watched)
+  HAVING count(*) > 0
+  RETURNING 1
 )
-SELECT coalesce(sum(k), 0)::int8 AS done, coalesce(bool_or(k < n), false) AS more FROM w
+SELECT coalesce(sum(k), 0)::int8 AS done, coalesce(bool_or(k < n), false) AS more, (SELECT now FROM t) AS now,
+  EXISTS (SELECT FROM j) AS recorded
+FROM w

@@ -116,7 +116,7 @@ impl Given {
             }
             "set_queue" => {
                 let queue = QueueName::new(format!("other-{}", self.number)).unwrap();
-                store.set_queue(&queue, &QueueChange::pause()).await
+                store.set_queue(&queue, &QueueChange::pause()).await.map(drop)
             }
             "wait_for_work" => {
                 store.wait_for_work(&[QueueName::default()], &[kind()], millis(2)).await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ergon_core::{ErrorKind, Rng};
+use ergon_core::{ErrorKind, ProgressReport, Rng, report::ClaimReport};
 
 use super::*;
 use crate::SeededRng;
@@ -15,7 +15,7 @@ async fn step(store: &MemoryStore, clock: &VirtualClock, rng: &SeededRng, held: 
         let index = usize::try_from(below(1 << 16)).unwrap() % std::cmp::max(1, held.len());
         held.get(index).copied().unwrap_or(Held { id: some_id(), token: Token::NONE })
     };
-    match below(9) {
+    match below(10) {
         0 | 1 => drop(insert(store, &[some_task(&below)]).await),
         2 | 3 => held.extend(claim(store, 2).await),
         4 => {
@@ -31,7 +31,12 @@ async fn step(store: &MemoryStore, clock: &VirtualClock, rng: &SeededRng, held: 
             store.rescue_expired(&RescueRequest::default().limit(1)).await.unwrap();
             store.prune(&PruneRequest::default().limit(1)).await.unwrap();
         }
-        7 => drop(store.beat(&Beat::new(SERVER, vec![pick(held)])).await.unwrap()),
+        7 => {
+            let Held { id, token } = pick(held);
+            let report = ProgressReport::new(below(9));
+            store.report(&[ClaimReport { id, token, report }], Now::Store).await.unwrap();
+        }
+        8 => drop(store.beat(&Beat::new(SERVER, vec![pick(held)])).await.unwrap()),
         _ => clock.advance(SECOND * u32::try_from(below(40)).unwrap()),
     }
 }
@@ -79,6 +84,7 @@ fn check(model: &Model) {
         let progress = &entry.progress;
         let is_running = progress.phase == Phase::Running;
         assert_eq!(entry.lease.is_some(), is_running, "{id} has a lease exactly while it runs");
+        assert!(entry.report.is_none() || is_running, "{id} has a report only while it runs");
         assert_eq!(progress.finished_at.is_some(), progress.phase.is_terminal(), "{id}");
         assert_eq!(progress.expires_at.is_some(), progress.phase.is_terminal(), "{id}");
         assert!(progress.token.get() <= model.newest_token, "{id}");

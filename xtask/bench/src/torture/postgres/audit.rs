@@ -16,6 +16,7 @@ use crate::{
         Report,
         audit::compare_all,
         child::shared_keys,
+        follower,
         ledger,
         story::{Start, Stories, Story},
     },
@@ -49,6 +50,7 @@ pub(super) fn audit(
             check_starts(id, story, record, deaths, report);
         })
         .await?;
+        follower::audit(place, &*store, report).await?;
         report.wrong.extend(shared_keys(&*store).await?);
         check_counts(&*store, report).await?;
         own.close().await;
@@ -136,7 +138,7 @@ mod tests {
         let mut progress = Progress::fresh(0, 25, now);
         (progress.token, progress.attempt) = (Token::new(token), attempt);
         let spec = TaskSpec::new(KindName::new("k").unwrap(), "{}");
-        let record = TaskRecord { id, spec, created_at: now, progress, state: State::Completed };
+        let record = TaskRecord { id, spec, created_at: now, progress, state: State::Completed, report: None };
         let deaths = Deaths::from([(1, 10_000_000)]);
         check_starts(id, &stories.of[&id], &record, &deaths, &mut report);
         report.doubled.len() + report.wrong.len()

@@ -25,6 +25,7 @@ use crate::{
         child::{CONCURRENCY, drain, failed},
         direct::Worker,
         enqueuer::{Enqueuer, Gate, unless_transient},
+        follower::Follower,
         ledger::Ledger,
         serving,
     },
@@ -49,7 +50,10 @@ pub enum Role {
     Direct,
     /// Works through the real server, until it is killed.
     Serving,
-    /// Works through the store's roles, until everything is worked off.
+    /// Follows the journal, until it is killed.
+    Follow,
+    /// Works through the store's roles, until everything is worked off; then follows the journal to
+    /// its end.
     Drain,
 }
 
@@ -59,6 +63,7 @@ impl fmt::Display for Role {
             Self::Enqueue => "enqueue",
             Self::Direct => "direct",
             Self::Serving => "serving",
+            Self::Follow => "follow",
             Self::Drain => "drain",
         })
     }
@@ -92,10 +97,14 @@ impl Child {
     async fn live(&self) -> Result<()> {
         let began = Instant::now();
         let own = PostgresStore::connect(&self.url).await?;
+        let store: Arc<dyn Store> = own.clone().into_store();
+        let follower = match self.role {
+            Role::Follow | Role::Drain => Some(Follower::resume(&self.place, &store).await?),
+            Role::Enqueue | Role::Direct | Role::Serving => None,
+        };
         answer(&json!({ "open_seconds": began.elapsed().as_secs_f64(), "problems": [] }));
         let ledger = Ledger::begin(&self.place, self.round)?;
         let mut rng = StdRng::seed_from_u64(self.seed ^ (u64::from(self.round) << 32));
-        let store: Arc<dyn Store> = own.clone().into_store();
         let mut working = JoinSet::new();
         // Held until the end: dropping it would end the server.
         let mut _server = None;
@@ -123,10 +132,15 @@ impl Child {
                 _server = Some(serving::start(&store, ledger.clone(), config)?);
                 working.spawn(std::future::pending());
             }
+            Role::Follow => {}
         }
-        if self.role == Role::Drain {
+        if let Some(follower) = follower {
+            if self.role == Role::Follow {
+                return follower.follow().await;
+            }
             drain(&*store, &mut working).await?;
             working.shutdown().await;
+            follower.catch_up().await?;
             own.close().await;
             answer(&json!({}));
             return Ok(());

@@ -1,0 +1,128 @@
+// Renews open pages in place, keeps ages going, and selects rows. Everything works without it.
+"use strict";
+(() => {
+  const status = document.getElementById("status");
+  const interval = Number(document.body.dataset.poll) || 5000;
+  let paused = false, failures = 0, timer = 0, readAt = Date.now();
+
+  const units = [[86400, " d"], [3600, " h"], [60, " m"], [1, " s"]];
+  const span = (ms) => {
+    const s = Math.max(0, ms) / 1000;
+    if (s < 10) return s.toFixed(1) + " s";
+    const at = units.findIndex(([size]) => s >= size);
+    const [size, name] = units[at], next = units[at + 1];
+    const rest = next && size > 1 ? " " + Math.floor((s % size) / next[0]) + next[1] : "";
+    return Math.floor(s / size) + name + rest;
+  };
+
+  // The clock of the server, from the Date of its last answer: ages do not depend on that of the browser.
+  let skew = 0;
+  const now = () => Date.now() + skew;
+  const ages = () => {
+    for (const time of document.querySelectorAll("time[data-ago]")) {
+      const gone = now() - Date.parse(time.dateTime);
+      time.textContent = gone >= 0 ? span(gone) + " ago" : "in " + span(-gone);
+    }
+    for (const time of document.querySelectorAll("time[data-age]"))
+      time.textContent = span(now() - Date.parse(time.dateTime));
+    mode();
+  };
+  const mode = () => {
+    const line = document.querySelector("[data-mode]");
+    if (!line) return;
+    const age = Date.now() - readAt, late = age > interval + 3000;
+    line.textContent = (paused ? "Paused" : late ? "Stale" : "Polling " + line.dataset.interval)
+      + ", checked " + span(age) + " ago. ";
+    line.parentElement.classList.toggle("stale", late && !paused);
+    const button = document.createElement("button");
+    button.type = "button";
+    button.id = "pause";
+    button.textContent = paused ? "Go on" : "Pause";
+    const old = line.parentElement.querySelector("#pause");
+    if (!old) line.after(button);
+    else if (old.textContent !== button.textContent) old.textContent = button.textContent;
+  };
+
+  // Changes one tree into another, leaving alone what somebody is at: focus, text, open details, ticks.
+  const keyOf = (node) => (node.nodeType === 1 && node.id) || null;
+  const morph = (from, to) => {
+    for (const { name } of [...from.attributes])
+      if (!to.hasAttribute(name) && !(name === "open" && from.tagName === "DETAILS")) from.removeAttribute(name);
+    for (const { name, value } of [...to.attributes])
+      if (from.getAttribute(name) !== value && !(name === "open" && from.tagName === "DETAILS")) from.setAttribute(name, value);
+    if (from.tagName === "INPUT" || from.tagName === "TEXTAREA" || from.tagName === "SELECT") return;
+    const keyed = new Map();
+    for (const child of from.children) if (child.id) keyed.set(child.id, child);
+    let at = from.firstChild;
+    for (const wanted of [...to.childNodes]) {
+      const key = keyOf(wanted);
+      let match = key ? keyed.get(key) : at;
+      if (!key && match && (match.nodeType !== wanted.nodeType || match.nodeName !== wanted.nodeName || keyOf(match))) match = null;
+      if (!match) {
+        if (key && wanted.tagName === "TR") wanted.classList.add("changed");
+        from.insertBefore(wanted, at);
+        continue;
+      }
+      if (match !== at) from.insertBefore(match, at); else at = at.nextSibling;
+      if (match.nodeType === 1) morph(match, wanted);
+      else if (match.data !== wanted.data) match.data = wanted.data;
+    }
+    while (at) { const next = at.nextSibling; if (at.id !== "pause") at.remove(); at = next; }
+  };
+
+  const say = (text) => {
+    const line = document.createElement("p");
+    line.className = "notice";
+    line.textContent = text;
+    status.replaceChildren(line);
+  };
+
+  const later = (ms) => { clearTimeout(timer); timer = setTimeout(poll, ms); };
+  const poll = async () => {
+    const main = document.getElementById("main");
+    if (!main || !main.dataset.revision) return;
+    if (paused || document.hidden) return later(interval);
+    let wait = interval;
+    try {
+      const address = new URL(location.href);
+      address.searchParams.delete("notice");
+      address.searchParams.set("fragment", "1");
+      address.searchParams.set("since", main.dataset.revision);
+      const answer = await fetch(address, { headers: { accept: "text/html" }, cache: "no-store", redirect: "error" });
+      const date = Date.parse(answer.headers.get("date"));
+      if (date && Math.abs(date - now()) > 1500) skew = date - Date.now();
+      wait = Number(answer.headers.get("x-ergon-next-poll")) || interval;
+      if (answer.status === 200) {
+        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        const fresh = page.getElementById("main");
+        if (fresh) morph(main, fresh);
+      } else if (answer.status !== 204) throw new Error(String(answer.status));
+      readAt = Date.now();
+      if (failures > 0) say("The monitor answers again.");
+      failures = 0;
+    } catch {
+      failures += 1;
+      if (failures === 1) say("The monitor does not answer; trying again.");
+      // Further apart at every failure, and never all at once.
+      wait = Math.random() * Math.min(30000, interval * 2 ** failures) + 1000;
+    }
+    ages();
+    later(wait);
+  };
+
+  document.addEventListener("click", (event) => {
+    if (event.target.id === "pause") { paused = !paused; say(paused ? "Paused." : "Polling again."); ages(); }
+  });
+  document.addEventListener("change", (event) => {
+    if (event.target.dataset && event.target.dataset.all !== undefined)
+      for (const box of document.querySelectorAll("input[name=ids]")) box.checked = event.target.checked;
+    const count = document.querySelectorAll("input[name=ids]:checked").length;
+    const line = document.getElementById("selected");
+    if (line) line.textContent = count + " selected";
+  });
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) later(100); });
+  addEventListener("pageshow", (event) => { if (event.persisted) later(100); });
+  setInterval(ages, 1000);
+  ages();
+  later(interval);
+})();

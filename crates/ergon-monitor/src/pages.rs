@@ -1,0 +1,9 @@
+//! The pages, and what is behind their addresses: each reads one view and says how it looks.
+
+pub(crate) mod enqueue;
+pub(crate) mod overview;
+pub(crate) mod queues;
+pub(crate) mod refusal;
+pub(crate) mod system;
+pub(crate) mod task;
+pub(crate) mod tasks;

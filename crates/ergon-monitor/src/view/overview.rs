@@ -1,0 +1,68 @@
+//! What the first page shows.
+
+use ergon_core::{Page, State, StateSet, TaskFilter};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Part, StateFigure, TaskRow, cursor, figures, queues::QueueRow, total};
+use crate::{cache::Reading, error::Trouble, shared::Shared, value::At};
+
+/// Queues that the first page shows.
+const QUEUES_MAX: usize = 20;
+
+/// Failures that the first page shows.
+const FAILURES_MAX: usize = 10;
+
+/// The state of everything at a glance.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct OverviewView {
+    /// Tasks by state, over all queues, and the queues.
+    pub(crate) queues: Part<QueuesPart>,
+    /// The newest tasks among those that failed or wait to be tried again.
+    pub(crate) failures: Part<Vec<TaskRow>>,
+}
+
+/// What the counters of the queues say.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct QueuesPart {
+    /// Tasks by state, over all queues.
+    pub(crate) states: Vec<StateFigure>,
+    /// When the task came due that has been due for longest, over all queues.
+    pub(crate) oldest_due_at: Option<At>,
+    /// How many queues there are.
+    pub(crate) queues_total: usize,
+    /// Those first in which a task has been due for longest; at most 20.
+    pub(crate) queues: Vec<QueueRow>,
+}
+
+impl OverviewView {
+    pub(crate) async fn read(shared: &Shared) -> Result<Reading<Self>, Trouble> {
+        let cursor = cursor(shared).await;
+        let read_at = shared.clock.now();
+        let failed = TaskFilter::all().states(StateSet::of(&[State::Failed, State::Retrying]));
+        let page = Page::of(FAILURES_MAX);
+        let inspector = shared.manager.tasks();
+        let (queues, failures) = tokio::join!(
+            shared.reads.read("queues", inspector.queues()),
+            shared.reads.read("list", inspector.list(&failed, &page)),
+        );
+        if let (Err(trouble), Err(_)) = (&queues, &failures) {
+            return Err(trouble.clone());
+        }
+        let queues = queues.map(|mut queues| {
+            let states = figures(&total(&queues));
+            // Queues without a due task come last, in the order of their names.
+            queues.sort_by_key(|queue| (queue.oldest_due_at.is_none(), queue.oldest_due_at));
+            QueuesPart {
+                states,
+                oldest_due_at: queues.first().and_then(|queue| queue.oldest_due_at).map(At),
+                queues_total: queues.len(),
+                queues: queues.iter().take(QUEUES_MAX).map(QueueRow::of).collect(),
+            }
+        });
+        let failures =
+            failures.map(|page| page.tasks.iter().map(TaskRow::of).collect::<Vec<_>>());
+        let view = Self { queues: Part::of(queues), failures: Part::of(failures) };
+        Ok(Reading::new(view, cursor, read_at))
+    }
+}

@@ -1,0 +1,130 @@
+//! Counts what this server did, and writes the counts down.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use ergon_core::{Clock, Event, EventSink, ServerId, StoreError, document::Put, failure, statistics};
+use tokio::time::sleep;
+
+use crate::{
+    call::{Backoff, Restarts, caught_async, jittered, within},
+    shared::Shared,
+};
+
+/// Time between two writes of the counts: so much is lost when a server dies. Chosen without
+/// measurement.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Counts of one call of the store: together far less than it takes.
+const CHUNK: usize = 500;
+
+/// How long the store may take for the last counts, so that they do not hold the end up.
+const LAST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Counts what the server tells its sinks.
+#[derive(Debug)]
+pub(crate) struct Counting {
+    clock: Arc<dyn Clock>,
+    collectors: Mutex<Collectors>,
+}
+
+#[derive(Debug)]
+struct Collectors {
+    statistics: statistics::Collector,
+    failures: failure::Collector,
+}
+
+impl Counting {
+    pub(crate) fn new(server: ServerId, clock: Arc<dyn Clock>) -> Self {
+        let collectors = Collectors {
+            statistics: statistics::Collector::new(server),
+            failures: failure::Collector::new(server),
+        };
+        Self { clock, collectors: Mutex::new(collectors) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Collectors> {
+        // No count can panic half way, so what a panicking thread left behind is whole.
+        self.collectors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is not written down.
+    fn unwritten(&self) -> Vec<Put> {
+        let now = self.clock.now();
+        let mut collectors = self.lock();
+        let mut puts = collectors.statistics.flush(now);
+        puts.extend(collectors.failures.flush(now));
+        puts
+    }
+
+    /// Notes that these are written down.
+    fn written(&self, puts: &[Put]) {
+        let mut collectors = self.lock();
+        collectors.statistics.written(puts);
+        collectors.failures.written(puts);
+    }
+}
+
+impl EventSink for Counting {
+    fn publish(&self, events: &[Event]) {
+        let now = self.clock.now();
+        let mut collectors = self.lock();
+        collectors.statistics.fold(events, now);
+        collectors.failures.fold(events, now);
+    }
+}
+
+/// Writes the counts down now and then, until the server has ended.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let Some(counting) = shared.counting.clone() else { return };
+    let end = shared.signals.end.clone();
+    let writing = async {
+        let mut restarts = Restarts::new(&shared.gauges.count, &end);
+        while let Err(panic) = caught_async(writes(&shared, &counting)).await
+            && restarts.wait(panic).await
+        {}
+    };
+    // Writing again what was written replaces it by itself.
+    end.run_until_cancelled(writing).await;
+}
+
+async fn writes(shared: &Shared, counting: &Counting) {
+    let mut backoff = Backoff::new(INTERVAL);
+    loop {
+        sleep(jittered(INTERVAL, &*shared.rng)).await;
+        match write(shared, counting, shared.config.store_timeout).await {
+            Ok(()) => {
+                backoff.reset();
+                shared.gauges.count.succeeded(0, 0);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "statistics are not written; they will be");
+                shared.gauges.count.failed();
+                sleep(backoff.next(&*shared.rng)).await;
+            }
+        }
+    }
+}
+
+/// Writes the last counts down, if the store takes them soon.
+pub(crate) async fn write_last(shared: &Shared) {
+    let Some(counting) = &shared.counting else { return };
+    if let Err(error) = write(shared, counting, LAST_TIMEOUT).await {
+        tracing::debug!(%error, "the last statistics of this server are not written");
+    }
+}
+
+async fn write(
+    shared: &Shared,
+    counting: &Counting,
+    limit: Duration,
+) -> Result<(), StoreError> {
+    let puts = counting.unwritten();
+    for chunk in puts.chunks(CHUNK) {
+        within(limit, shared.store.put(chunk)).await?;
+        counting.written(chunk);
+    }
+    Ok(())
+}
