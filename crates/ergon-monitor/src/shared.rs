@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use ergon_core::{Client, Clock, Manager};
 use jiff::Timestamp;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     audit::Audit, auth::Gate, bound::Bound, bulk::Outcomes, cache::Cache, config::MonitorConfig,
@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Option<Metrics>,
     /// Cancelled when the monitor stops, before it waits for requests: streams end by it.
     pub(crate) streams: CancellationToken,
+    /// Orders under way: a shutdown waits for them.
+    pub(crate) tasks: TaskTracker,
     pub(crate) started_at: Timestamp,
 }
 

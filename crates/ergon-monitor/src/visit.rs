@@ -62,6 +62,8 @@ pub(crate) struct Visit {
     pub(crate) host: Option<String>,
     pub(crate) links: Links,
     pub(crate) wants: Wants,
+    /// The body is JSON, and no form.
+    pub(crate) sends_json: bool,
     pub(crate) theme: Theme,
     /// The path behind the base path.
     pub(crate) path: String,
@@ -97,6 +99,7 @@ impl Visit {
             host: text(headers, "host").or_else(|| parts.uri.authority().map(|host| host.as_str())).map(str::to_owned),
             links: Links::new(outside.unwrap_or_default(), base),
             wants: wants(headers, &path),
+            sends_json: sends_json(headers),
             theme: cookie(headers, THEME_COOKIE).and_then(Theme::named).unwrap_or(Theme::System),
             path,
             query: parts.uri.query().unwrap_or_default().to_owned(),
@@ -117,14 +120,16 @@ fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 /// Programs ask under `/api/`, or say that they take JSON and not HTML.
 fn wants(headers: &HeaderMap, path: &str) -> Wants {
     let accept = text(headers, ACCEPT.as_str()).unwrap_or_default();
-    let content = text(headers, CONTENT_TYPE.as_str()).unwrap_or_default();
     let takes_json = accept.contains("application/json") || accept.contains("problem+json");
-    let sends_json = content.starts_with("application/json");
-    if path.starts_with("/api/") || ((takes_json || sends_json) && !accept.contains("text/html")) {
+    if path.starts_with("/api/") || ((takes_json || sends_json(headers)) && !accept.contains("text/html")) {
         Wants::Json
     } else {
         Wants::Html
     }
+}
+
+fn sends_json(headers: &HeaderMap) -> bool {
+    text(headers, CONTENT_TYPE.as_str()).is_some_and(|name| name.starts_with("application/json"))
 }
 
 /// What a handler needs to know of its request.

@@ -17,6 +17,11 @@ fn run(name: &str, t: ergon_otel::Telemetry) {
     }
 }
 fn main() {
+    use opentelemetry::trace::{TraceContextExt, SpanContext};
+    let cx = SpanContext::new(7u128.into(), 8u64.into(), opentelemetry::TraceFlags::SAMPLED, true, Default::default());
+    let _g = opentelemetry::Context::new().with_remote_span_context(cx).attach();
+    run("noop within a trace", ergon_otel::Telemetry::builder().build());
+    drop(_g);
     run("noop", ergon_otel::Telemetry::builder().build());
     let off = SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOff).build();
     run("sdk off, no metrics", ergon_otel::Telemetry::builder().tracer_provider(&off).build());

@@ -112,7 +112,8 @@ impl Inner {
         let mut attributes = Vec::with_capacity(3 + self.address.len() + more);
         attributes.push(KeyValue::new(key::SYSTEM, SYSTEM));
         attributes.push(KeyValue::new(key::OPERATION_NAME, operation));
-        attributes.push(KeyValue::new(key::DESTINATION_NAME, queue.as_str().to_owned()));
+        // Counted, since the list is copied.
+        attributes.push(KeyValue::new(key::DESTINATION_NAME, Arc::<str>::from(queue.as_str())));
         attributes.extend(self.address.iter().cloned());
         attributes
     }

@@ -39,7 +39,8 @@ impl Maintain for PostgresStore {
         let row = shared.database.row(|| query.query()).await?;
         shared.tell_readers(&row)?;
         let done = small::<usize, i64>(column(&row, "done")?)?;
-        let (now, tasks) = (column::<Instant>(&row, "now")?.0, u64::try_from(done).unwrap_or(u64::MAX));
+        let (now, tasks) =
+            (column::<Instant>(&row, "now")?.0, u64::try_from(done).unwrap_or(u64::MAX));
         let events = (tasks > 0).then(|| Event::pruned(now, tasks));
         let events = events.into_iter().collect();
         Ok(Report { done, more: column(&row, "more")?, skipped: 0, events })

@@ -158,8 +158,7 @@ impl Shared {
         check_insert(&tasks, &self.limits, SystemClock.now())?;
         self.know(&tasks).await?;
         let mut runner = Runner::within(&self.database, connection);
-        let Insertion { inserted, is_recorded } =
-            insert_within(self, &mut runner, &tasks).await?;
+        let Insertion { inserted, is_recorded } = insert_within(self, &mut runner, &tasks).await?;
         let created = tasks.iter().zip(&inserted);
         let created = created.filter(|(_, answer)| **answer == Inserted::Created);
         let mut queues: Vec<&QueueName> = created.map(|(task, _)| &task.spec.queue).collect();

@@ -225,9 +225,8 @@ fn conclude(
         let verdict = transition::conclude(progress, &retention, token, conclusion, now);
         let edit = edit_of(verdict);
         // An event may take a copy of a text, which nobody needs who does not watch.
-        let event = is_watched
-            .then(|| TaskEvent::of_outcome(progress, conclusion, verdict, ran))
-            .flatten();
+        let event =
+            is_watched.then(|| TaskEvent::of_outcome(progress, conclusion, verdict, ran)).flatten();
         ((verdict, edit, event.map(|event| (key, event))), edit)
     })?;
     let Some((verdict, edit, event)) = concluded else { return Ok(Verdict::Stale) };

@@ -168,7 +168,9 @@ pub(crate) fn prune(batch: &mut Batch<'_>, now: i64) -> Result<(), StoreError> {
     }
     let mut documents = transaction.open_table(DOCUMENT).map_err(backend)?;
     for row in &expired {
-        documents.remove(row.get(part::<8>(row, 0).len()..).unwrap_or_default()).map_err(backend)?;
+        documents
+            .remove(row.get(part::<8>(row, 0).len()..).unwrap_or_default())
+            .map_err(backend)?;
         expiries.remove(row.as_slice()).map_err(backend)?;
     }
     drop((documents, expiries));

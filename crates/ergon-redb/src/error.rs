@@ -31,7 +31,9 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// The tables of ergon in the file are of a format that this version does not know.
-    #[error("format {found} is not supported; this version of ergon reads formats up to {supported}")]
+    #[error(
+        "format {found} is not supported; this version of ergon reads formats up to {supported}"
+    )]
     Format {
         /// The format of the file.
         found: u32,

@@ -134,7 +134,8 @@ impl Rescue {
     ) -> Result<(), StoreError> {
         let lost = batch.look(id, |task| {
             let TaskState { progress, .. } = task;
-            let is_lost = progress.phase == Phase::Waiting && progress.attempt.checked_add(1) == Some(attempt);
+            let is_lost = progress.phase == Phase::Waiting
+                && progress.attempt.checked_add(1) == Some(attempt);
             is_lost.then(|| TaskKey { attempt, ..task.key(id) })
         })?;
         if let Some(key) = lost.flatten() {

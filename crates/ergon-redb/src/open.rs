@@ -32,9 +32,7 @@ use crate::{
     maintain::Rescue,
     queue::QueueRow,
     shared::Shared,
-    table::{
-        BODY, FORMAT, FORMAT_MIN, JOURNAL, META, NAME, READY, STARTED, WATCHER, create_all,
-    },
+    table::{BODY, FORMAT, FORMAT_MIN, JOURNAL, META, NAME, READY, STARTED, WATCHER, create_all},
     wake::Wake,
     writer::{Writer, read_lane},
 };

@@ -5,7 +5,9 @@ use std::{
     time::Duration,
 };
 
-use ergon_core::{Clock, Event, EventSink, ServerId, StoreError, document::Put, failure, statistics};
+use ergon_core::{
+    Clock, Event, EventSink, ServerId, StoreError, document::Put, failure, statistics,
+};
 use tokio::time::sleep;
 
 use crate::{
@@ -116,11 +118,7 @@ pub(crate) async fn write_last(shared: &Shared) {
     }
 }
 
-async fn write(
-    shared: &Shared,
-    counting: &Counting,
-    limit: Duration,
-) -> Result<(), StoreError> {
+async fn write(shared: &Shared, counting: &Counting, limit: Duration) -> Result<(), StoreError> {
     let puts = counting.unwritten();
     for chunk in puts.chunks(CHUNK) {
         within(limit, shared.store.put(chunk)).await?;

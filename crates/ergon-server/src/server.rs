@@ -200,7 +200,8 @@ impl Server {
         let (sender, receiver) = mpsc::channel(parts.config.outcomes_max);
         let server = parts.ids.next_server(now);
         let mut sinks = parts.sinks;
-        let counting = parts.config.statistics.then(|| Counting::new(server, Arc::clone(&parts.clock)));
+        let counting =
+            parts.config.statistics.then(|| Counting::new(server, Arc::clone(&parts.clock)));
         let counting = counting.map(Arc::new);
         if let Some(counting) = &counting {
             sinks.push(Arc::<Counting>::clone(counting));

@@ -27,6 +27,8 @@ pub mod control;
 #[doc(hidden)]
 pub mod dispatch;
 #[doc(hidden)]
+pub mod document;
+#[doc(hidden)]
 pub mod enqueue;
 #[doc(hidden)]
 pub mod fencing;

@@ -1,9 +1,6 @@
 //! Keeps how far running tasks have come.
 
-use ergon_core::{
-    Now, ProgressReport, StoreError, Verdict,
-    report::ClaimReport,
-};
+use ergon_core::{Now, ProgressReport, StoreError, Verdict, report::ClaimReport};
 
 use crate::{
     shared::{Shared, given},
@@ -35,10 +32,7 @@ impl Shared {
             .with(reports.iter().map(token).collect::<Vec<_>>())
             .with(reports.iter().map(|it| it.report.done.cast_signed()).collect::<Vec<_>>())
             .with(
-                reports
-                    .iter()
-                    .map(|it| it.report.total.map(u64::cast_signed))
-                    .collect::<Vec<_>>(),
+                reports.iter().map(|it| it.report.total.map(u64::cast_signed)).collect::<Vec<_>>(),
             )
             .with(reports.iter().map(message).collect::<Vec<_>>());
         let rows = self.database.rows(|| query.query()).await?;

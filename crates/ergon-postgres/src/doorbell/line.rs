@@ -323,11 +323,7 @@ impl<'l> Session<'l> {
         sent
     }
 
-    async fn notify(
-        &mut self,
-        channels: Vec<String>,
-        messages: Vec<String>,
-    ) -> Result<(), Lost> {
+    async fn notify(&mut self, channels: Vec<String>, messages: Vec<String>) -> Result<(), Lost> {
         let ring = sqlx::query(RING).bind(channels).bind(messages).execute(&mut self.listener);
         self.line.in_time(Box::pin(ring)).await.map(drop)
     }

@@ -136,7 +136,8 @@ impl Entry {
         let ran = || since().unwrap_or(Duration::ZERO);
         let run_at = || note.run_at.map(from_micros).ok_or_else(|| self.corrupt("run_at"));
         let reason = || {
-            let known = |name: &&str| ErrorKind::ALL.into_iter().find(|kind| kind.as_str() == *name);
+            let known =
+                |name: &&str| ErrorKind::ALL.into_iter().find(|kind| kind.as_str() == *name);
             note.reason.as_deref().and_then(|name| known(&name)).unwrap_or(ErrorKind::Error)
         };
         let error = || Excerpt::of(note.error.as_deref().unwrap_or_default());
@@ -157,9 +158,7 @@ impl Entry {
                 reason: reason(),
                 error: error(),
             },
-            number::FAILED => {
-                TaskEvent::Failed { ran: ran(), reason: reason(), error: error() }
-            }
+            number::FAILED => TaskEvent::Failed { ran: ran(), reason: reason(), error: error() },
             number::CANCEL_REQUESTED => TaskEvent::CancelRequested,
             number::CANCELLED => TaskEvent::Cancelled { ran: since() },
             number::SNOOZED => TaskEvent::Snoozed { ran: ran(), run_at: run_at()? },

@@ -88,8 +88,7 @@ mod tests {
     }
 
     fn place(under_way: u64, reached: Option<i64>) -> Place {
-        let within =
-            reached.map(|reached| Within { target: snapshot(under_way / 2), reached });
+        let within = reached.map(|reached| Within { target: snapshot(under_way / 2), reached });
         Place { number: u64::MAX, timeline: 7, base: snapshot(under_way), within }
     }
 

@@ -118,7 +118,8 @@ mod tests {
 
     #[test]
     fn what_the_server_would_refuse_is_refused() {
-        for bad in ["", "1", "1:2", "0:1:", "2:1:", "1:5:5", "1:5:0", "1:5:3,2", "1:5:2,2", "a:b:"] {
+        for bad in ["", "1", "1:2", "0:1:", "2:1:", "1:5:5", "1:5:0", "1:5:3,2", "1:5:2,2", "a:b:"]
+        {
             assert_eq!(Snapshot::parse(bad), None, "{bad:?}");
         }
         let max = u64::MAX;

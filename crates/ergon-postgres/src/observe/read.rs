@@ -109,8 +109,11 @@ impl Shared {
                 Place { number, timeline, base, within }.cursor()?
             }
             // Where nothing happened the old snapshot is as good, and on disk.
-            None if reached.is_none() && gap.is_none_or(|gap| gap == Gap::Unrecorded)
-                && place.within.is_none() && place.timeline == timeline && !head.is_unrecorded =>
+            None if reached.is_none()
+                && gap.is_none_or(|gap| gap == Gap::Unrecorded)
+                && place.within.is_none()
+                && place.timeline == timeline
+                && !head.is_unrecorded =>
             {
                 after.clone()
             }
@@ -146,9 +149,8 @@ impl Shared {
             rest: column(first, "rest")?,
             later: column(first, "later")?,
         };
-        let has_entry = |row: &&PgRow| {
-            column::<Option<i64>>(row, "id").is_ok_and(|id| id.is_some())
-        };
+        let has_entry =
+            |row: &&PgRow| column::<Option<i64>>(row, "id").is_ok_and(|id| id.is_some());
         let entries = rows.iter().filter(has_entry).map(Entry::read);
         let entries = entries.collect::<Result<Vec<_>, _>>()?;
         if !entries.iter().all(|entry| entry.is_known(&self.names)) {

@@ -18,7 +18,9 @@ impl Shared {
     /// See [`Observe::wait_for_changes`](ergon_core::store::Observe::wait_for_changes).
     pub(super) async fn wait_for_changes(self: &Arc<Self>, after: &Cursor, within: Duration) {
         // Who reads is told what is wrong with it, or reads on.
-        let Some(place) = Place::parse(after).filter(|place| place.within.is_none()) else { return };
+        let Some(place) = Place::parse(after).filter(|place| place.within.is_none()) else {
+            return;
+        };
         // News and the end of the time are answered alike.
         timeout(within, self.news(place)).await.unwrap_or_default();
     }

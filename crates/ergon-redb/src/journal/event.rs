@@ -134,10 +134,7 @@ fn put_server(out: &mut Vec<u8>, context: &mut Context, server: ServerId) {
     }
 }
 
-fn get_server(
-    fields: &mut Decoder<'_>,
-    context: &mut Context,
-) -> Result<ServerId, StoreError> {
+fn get_server(fields: &mut Decoder<'_>, context: &mut Context) -> Result<ServerId, StoreError> {
     match fields.u8()? {
         0 => {}
         1 => context.server = u128::from_be_bytes(fields.array()?),
@@ -246,10 +243,7 @@ fn put_instant(out: &mut Vec<u8>, context: &Context, instant: jiff::Timestamp) {
     put_signed(out, to_micros(instant).wrapping_sub(context.at));
 }
 
-fn get_instant(
-    fields: &mut Decoder<'_>,
-    context: &Context,
-) -> Result<jiff::Timestamp, StoreError> {
+fn get_instant(fields: &mut Decoder<'_>, context: &Context) -> Result<jiff::Timestamp, StoreError> {
     Ok(from_micros(context.at.wrapping_add(get_signed(fields)?)))
 }
 

@@ -31,11 +31,7 @@ pub(crate) fn unended(
 }
 
 /// Follows the events of an entry; says whether it tells of no gap.
-fn follow(
-    record: &[u8],
-    names: NameLists<'_>,
-    running: &mut Unended,
-) -> Result<bool, StoreError> {
+fn follow(record: &[u8], names: NameLists<'_>, running: &mut Unended) -> Result<bool, StoreError> {
     let (header, fields) = decode_header(record)?;
     let mut events = Decoding::new(fields, names);
     while let Some(event) = events.next()? {

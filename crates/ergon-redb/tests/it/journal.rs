@@ -125,7 +125,10 @@ async fn a_claim_that_was_told_of_is_told_to_be_over_after_a_kill() {
     rig.h.claim_this(id).await;
     rig.kill().await;
     let rest = kinds(&again(&rig, &reader).read_all(9).await);
-    assert!(rest.is_empty() || rest == [EventKind::TaskStarted, EventKind::TaskRescued], "{rest:?}");
+    assert!(
+        rest.is_empty() || rest == [EventKind::TaskStarted, EventKind::TaskRescued],
+        "{rest:?}"
+    );
 }
 
 #[tokio::test]
@@ -218,8 +221,7 @@ async fn a_lease_that_ends_while_the_store_is_closed_is_over() {
     rig.h.insert_one(rig.h.task()).await;
     reader = again(&rig, &reader);
     let (gaps, recorded) = reader.read_over_gaps(1).await;
-    let ids: Vec<TaskId> =
-        recorded.iter().filter_map(|it| Some(it.event.task_ref()?.id)).collect();
+    let ids: Vec<TaskId> = recorded.iter().filter_map(|it| Some(it.event.task_ref()?.id)).collect();
     assert_eq!((gaps, ids), (vec![Gap::Unrecorded], vec![first, second]));
 }
 
@@ -289,22 +291,12 @@ async fn the_file_does_not_grow_under_a_watcher() {
     for _ in 0..12 {
         for _ in 0..10 {
             rig.h.create(&rig.h.tasks(200)).await;
-            for task in rig.h.claim(200).await {
-                // Ended one by one only now and then, for the sake of time.
-                if task.id.as_u128().is_multiple_of(64) {
-                    rig.h.conclude(&task, complete()).await;
-                }
-            }
-            let running = ergon_core::TaskFilter::all().states(State::Running);
-            let running = rig.h.walk(&running, 1_000, ergon_core::Order::OldestFirst).await;
-            let outcomes: Vec<_> = running
-                .into_iter()
-                .map(|task| ergon_core::Outcome {
-                    id: task.id,
-                    token: task.progress.token,
-                    conclusion: complete(),
-                })
-                .collect();
+            let end = |task: ergon_core::ClaimedTask| ergon_core::Outcome {
+                id: task.id,
+                token: task.token,
+                conclusion: complete(),
+            };
+            let outcomes: Vec<_> = rig.h.claim(200).await.into_iter().map(end).collect();
             rig.h.finish_all(&outcomes).await;
             rig.h.advance(SECOND);
             rig.h.prune().await;

@@ -9,8 +9,10 @@ use ergon_core::{
 };
 use ergon_redb::{EnqueueInTransaction, RedbStore};
 use ergon_testing::harness::{Harness, KIND, Reader, Told};
-use redb::{Database, Durability, ReadableDatabase, ReadableTableMetadata, TableDefinition};
-use redb::{WriteTransaction, backends::InMemoryBackend};
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTableMetadata, TableDefinition,
+    WriteTransaction, backends::InMemoryBackend,
+};
 
 use crate::{
     medium::Medium,

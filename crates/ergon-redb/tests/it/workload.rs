@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use ergon_core::{
     ClaimedTask, Command, CommandVerdict, Conclusion, NewTask, Now, Outcome, RunAt, Selection,
     State, StateSet, StoreError, TaskId, UniqueScope, Verdict,
-    store::{Cursor, Control, Dispatch, Enqueue, Inserted},
+    store::{Control, Cursor, Dispatch, Enqueue, Inserted},
 };
 use ergon_redb::RedbStore;
 use ergon_testing::{
     SeededRng,
-    harness::{Told, HOUR, Harness, cancel, complete, fail, retry, unique},
+    harness::{HOUR, Harness, Told, cancel, complete, fail, retry, unique},
 };
 use tokio::task::JoinSet;
 

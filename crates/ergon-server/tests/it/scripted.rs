@@ -14,6 +14,7 @@ use ergon_core::{
     Applied, ClaimedTask, Command, Count, KindName, NewTask, Now, Outcome, Page, QueueName,
     Selection, ServerId, StoreError, TaskFilter, TaskId, TaskPage, TaskRecord, Verdict,
     WatcherName,
+    document::{Document, DocumentRange, Put, PutVerdict},
     event::ServerEvent,
     report::ClaimReport,
     store::{
@@ -143,6 +144,10 @@ impl Inspect for Scripted {
         self.begin()?.queues(now).await
     }
 
+    async fn documents(&self, range: &DocumentRange) -> Result<Vec<Document>, StoreError> {
+        self.begin()?.documents(range).await
+    }
+
     async fn wait_for_finish(&self, id: TaskId, within: Duration) -> Result<bool, StoreError> {
         self.begin()?.wait_for_finish(id, within).await
     }
@@ -161,6 +166,10 @@ impl Control for Scripted {
 
     async fn set_queue(&self, queue: &QueueName, change: &QueueChange) -> Result<bool, StoreError> {
         self.begin()?.set_queue(queue, change).await
+    }
+
+    async fn put(&self, puts: &[Put]) -> Result<Vec<PutVerdict>, StoreError> {
+        self.begin()?.put(puts).await
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -282,6 +282,21 @@ macro_rules! for_each_case {
                 beats_and_reads_are_not_recorded,
                 what_sweeps_and_commands_answer_is_told_while_nobody_watches,
             }
+            document {
+                a_document_reads_back_as_it_was_written,
+                versions_count_the_writes_of_a_key,
+                what_a_write_expects_decides,
+                what_a_removal_expects_decides,
+                writes_of_one_call_are_answered_one_by_one,
+                of_many_who_expect_the_same_one_writes,
+                documents_are_read_in_the_order_of_the_bytes_of_their_keys,
+                spaces_are_apart,
+                what_expired_is_gone_for_everybody,
+                a_sweep_removes_what_expired_and_nothing_else,
+                a_page_of_large_documents_ends_early_and_never_empty,
+                bad_writes_are_refused_and_change_nothing,
+                the_largest_batch_of_documents_is_written,
+            }
             watch {
                 everything_is_recorded_from_the_answer_of_a_watch_on,
                 watchers_are_told_by_name,

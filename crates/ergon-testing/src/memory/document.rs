@@ -58,8 +58,8 @@ impl Model {
         let version = kept.map_or(0, |kept| kept.version);
         let is_expected = match put.expect {
             Expect::Anything => true,
-            Expect::Absent => version == 0,
-            Expect::Version(expected) => version == expected,
+            Expect::Absent => kept.is_none(),
+            Expect::Version(expected) => kept.is_some_and(|kept| kept.version == expected),
         };
         if !is_expected {
             return PutVerdict::Conflict;

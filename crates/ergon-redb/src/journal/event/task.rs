@@ -103,9 +103,7 @@ pub(super) fn get_content(
             server: get_server(fields, context)?,
             waited: get_duration(fields)?,
         },
-        PROGRESSED => {
-            TaskEvent::Progressed { done: get(fields)?, total: get_optional(fields)? }
-        }
+        PROGRESSED => TaskEvent::Progressed { done: get(fields)?, total: get_optional(fields)? },
         COMPLETED => TaskEvent::Completed { ran: get_duration(fields)? },
         RETRIED => {
             let ran = get_duration(fields)?;
@@ -119,9 +117,7 @@ pub(super) fn get_content(
             TaskEvent::Failed { ran, reason, error }
         }
         CANCEL_REQUESTED => TaskEvent::CancelRequested,
-        CANCELLED => {
-            TaskEvent::Cancelled { ran: get_optional(fields)?.map(Duration::from_micros) }
-        }
+        CANCELLED => TaskEvent::Cancelled { ran: get_optional(fields)?.map(Duration::from_micros) },
         SNOOZED => {
             TaskEvent::Snoozed { ran: get_duration(fields)?, run_at: get_instant(fields, context)? }
         }

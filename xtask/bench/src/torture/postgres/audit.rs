@@ -16,8 +16,7 @@ use crate::{
         Report,
         audit::compare_all,
         child::shared_keys,
-        follower,
-        ledger,
+        follower, ledger,
         story::{Start, Stories, Story},
     },
     workload::{block_on, counts},
@@ -138,7 +137,14 @@ mod tests {
         let mut progress = Progress::fresh(0, 25, now);
         (progress.token, progress.attempt) = (Token::new(token), attempt);
         let spec = TaskSpec::new(KindName::new("k").unwrap(), "{}");
-        let record = TaskRecord { id, spec, created_at: now, progress, state: State::Completed, report: None };
+        let record = TaskRecord {
+            id,
+            spec,
+            created_at: now,
+            progress,
+            state: State::Completed,
+            report: None,
+        };
         let deaths = Deaths::from([(1, 10_000_000)]);
         check_starts(id, &stories.of[&id], &record, &deaths, &mut report);
         report.doubled.len() + report.wrong.len()

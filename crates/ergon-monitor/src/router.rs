@@ -1,0 +1,113 @@
+//! Which address leads where, and what every request passes before.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    middleware::{from_fn, from_fn_with_state},
+    response::{IntoResponse as _, Redirect, Response},
+    routing::{any, get, post},
+};
+
+use crate::{
+    actions, api, assets, auth, csrf,
+    error::PageError,
+    frame, guard, health,
+    pages::{enqueue, overview, queues, system, task, tasks},
+    shared::App,
+    visit::Context,
+};
+
+/// Every route of the monitor.
+///
+/// The order of the layers, from the outermost: the frame writes what every answer carries; the guard
+/// refuses what was not meant for us; the gate lets people in; then comes what orders have to prove.
+pub(crate) fn router(app: &App) -> Router {
+    let base = app.config.base_path.as_str();
+    let inner = people(app, base);
+    let open = machines(app, base);
+    framed(app, inner.merge(open).method_not_allowed_fallback(async || PageError::Method))
+}
+
+/// Puts the guard and the frame around routes.
+pub(crate) fn framed(app: &App, routes: Router<App>) -> Router {
+    routes
+        .layer(from_fn_with_state(Arc::clone(app), guard::check))
+        .layer(from_fn_with_state(Arc::clone(app), frame::wrap))
+        .with_state(Arc::clone(app))
+}
+
+/// What only those see who were let in.
+fn people(app: &App, base: &str) -> Router<App> {
+    let at = |path: &str| format!("{base}{path}");
+    let mut router = Router::new()
+        .route(&at("/"), get(overview::get))
+        .route(&at("/tasks"), get(tasks::get))
+        .route(&at("/tasks/bulk"), post(actions::bulk))
+        .route(&at("/tasks/{id}"), get(task::get))
+        .route(&at("/tasks/{id}/payload"), get(task::payload))
+        .route(&at("/tasks/{id}/result"), get(task::result))
+        .route(&at("/tasks/{id}/{action}"), post(actions::task))
+        .route(&at("/bulk/{id}"), get(actions::outcome))
+        .route(&at("/queues"), get(queues::list))
+        .route(&at("/queues/{queue}"), get(queues::get))
+        .route(&at("/queues/{queue}/{action}"), post(actions::queue))
+        .route(&at("/system"), get(system::get))
+        .route(&at("/enqueue"), get(enqueue::get).post(actions::enqueue))
+        .route(&at("/theme"), post(actions::theme))
+        .route(&at("/login"), get(login))
+        .route(&at("/api/v1/stats"), get(overview::get))
+        .route(&at("/api/v1/tasks"), get(tasks::get))
+        .route(&at("/api/v1/tasks/bulk"), post(actions::bulk))
+        .route(&at("/api/v1/tasks/{id}"), get(task::get))
+        .route(&at("/api/v1/tasks/{id}/payload"), get(task::payload))
+        .route(&at("/api/v1/tasks/{id}/result"), get(task::result))
+        .route(&at("/api/v1/tasks/{id}/{action}"), post(actions::task))
+        .route(&at("/api/v1/queues"), get(queues::list))
+        .route(&at("/api/v1/queues/{queue}"), get(queues::get))
+        .route(&at("/api/v1/queues/{queue}/{action}"), post(actions::queue))
+        .route(&at("/api/v1/system"), get(system::get))
+        .route(&at("/api/v1/enqueue"), post(actions::enqueue))
+        .route(&at("/api/v1/openapi.json"), get(api::openapi))
+        .route(&at("/{*rest}"), any(nowhere));
+    if !base.is_empty() {
+        router = router.route(base, get(overview::get));
+    }
+    if !app.config.open_metrics {
+        router = router.route(&at("/metrics"), get(health::metrics));
+    }
+    router
+        .layer(from_fn_with_state(Arc::clone(app), csrf::check))
+        .layer(from_fn_with_state(Arc::clone(app), auth::require))
+}
+
+/// What everybody sees: nothing that tells anything.
+fn machines(app: &App, base: &str) -> Router<App> {
+    let at = |path: &str| format!("{base}{path}");
+    let mut router = Router::new()
+        .route(&at("/healthz"), get(health::live))
+        .route(&at("/readyz"), get(health::ready))
+        .route(&at("/static/{name}"), get(assets::serve));
+    if app.config.open_metrics {
+        router = router.route(&at("/metrics"), get(health::metrics));
+    }
+    router.layer(from_fn(bodiless))
+}
+
+/// What machines ask has no body.
+async fn bodiless(
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> Response {
+    let (parts, _body) = request.into_parts();
+    next.run(axum::extract::Request::from_parts(parts, axum::body::Body::empty())).await
+}
+
+/// Whoever gets here is signed in.
+async fn login(context: Context) -> Response {
+    Redirect::to(&context.visit.links.overview()).into_response()
+}
+
+async fn nowhere(_context: Context) -> PageError {
+    PageError::NotFound("There is no such page.".to_owned())
+}
