@@ -73,13 +73,14 @@ impl Manager {
     /// A manager of a store.
     #[must_use]
     pub fn new(store: impl IntoStore) -> Self {
-        let ids = SystemIds::new(SystemRng);
+        // A source of its own: ids that are made later go by the manager's clock, not by this one.
+        let owner = SystemIds::new(SystemRng).next_server(SystemClock.now());
         Self {
             store: store.into_store(),
             sinks: Sinks::default(),
             clock: Arc::new(SystemClock),
-            owner: ids.next_server(SystemClock.now()),
-            ids: Arc::new(ids),
+            ids: Arc::new(SystemIds::new(SystemRng)),
+            owner,
             hint: Hint::default(),
         }
     }

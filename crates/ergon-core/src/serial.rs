@@ -158,7 +158,10 @@ mod tests {
         round_trip(&Command::Retry, r#"{"type":"retry"}"#);
         let cancel = Command::Cancel { reason: "moot".to_owned() };
         round_trip(&cancel, r#"{"type":"cancel","reason":"moot"}"#);
-        round_trip(&Command::SetPriority { priority: -3 }, r#"{"type":"set_priority","priority":-3}"#);
+        round_trip(
+            &Command::SetPriority { priority: -3 },
+            r#"{"type":"set_priority","priority":-3}"#,
+        );
         let matching = Selection::Matching { filter: TaskFilter::all(), limit: 3 };
         round_trip(&matching, r#"{"matching":{"filter":{},"limit":3}}"#);
         round_trip(&CommandVerdict::Illegal(State::Running), r#"{"illegal":"running"}"#);

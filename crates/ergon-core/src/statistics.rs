@@ -27,9 +27,7 @@ pub use self::{
     collector::{Collector, PAIRS_MAX},
     histogram::Histogram,
     merge::Merge,
-    query::{
-        Group, POINTS_MAX, SERIES_DEFAULT, SERIES_MAX, Series, Statistics, StatisticsQuery,
-    },
+    query::{Group, POINTS_MAX, SERIES_DEFAULT, SERIES_MAX, Series, Statistics, StatisticsQuery},
 };
 
 /// Most documents that are read to answer one query.

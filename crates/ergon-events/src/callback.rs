@@ -2,7 +2,10 @@
 //!
 //! Each is a thin function over [`observe_inline`](BusBuilder::observe_inline).
 
-use std::time::Duration;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    time::Duration,
+};
 
 use ergon_core::{
     ErrorKind, Event, QueueName, ServerId, TaskEvent, TaskId, Timestamp,
@@ -15,19 +18,33 @@ use crate::builder::BusBuilder;
 ///
 /// They see what this process committed, at once, in order, and nothing that was not committed: a callback
 /// cannot change an outcome. They hold up work while they run, so they are for what is quick; what waits
-/// for a network belongs into [`observe`](Self::observe). A callback that panics is called again all the
-/// same. Each is counted under its own name.
+/// for a network belongs into [`observe`](Self::observe). A callback that panics is called for the next
+/// event all the same. Each is counted under its own name.
 impl BusBuilder {
-    fn on_task<F, X>(self, name: &'static str, pick: X, call: F) -> Self
-    where
-        F: Send + Sync + 'static,
-        X: Fn(&F, &TaskRef, &TaskEvent) + Send + Sync + 'static,
-    {
+    /// Calls back with the events one by one.
+    fn each(self, name: &'static str, call: impl Fn(&Fact) + Send + Sync + 'static) -> Self {
         self.observe_inline(name, move |events: &[Event]| {
-            for event in events {
-                if let Fact::Task { task, event } = &event.fact {
-                    pick(&call, task, event);
-                }
+            let calls = events
+                .iter()
+                .filter_map(|event| catch_unwind(AssertUnwindSafe(|| call(&event.fact))).err());
+            // It is counted, and said, by whoever calls an inline observer.
+            if let Some(panic) = calls.last() {
+                resume_unwind(panic);
+            }
+        })
+    }
+
+    fn on_queue(
+        self,
+        name: &'static str,
+        wanted: QueueEvent,
+        call: impl Fn(&QueueName) + Send + Sync + 'static,
+    ) -> Self {
+        self.each(name, move |fact| {
+            if let Fact::Queue { queue, event } = fact
+                && *event == wanted
+            {
+                call(queue);
             }
         })
     }
@@ -39,13 +56,14 @@ macro_rules! task_callbacks {
             $(
                 $(#[$doc])*
                 ///
-                /// After the commit; see [the others](#impl-BusBuilder-1).
+                /// Called after the commit, by the one who committed it; see
+                /// [`observe_inline`](Self::observe_inline).
                 pub fn $name(self, call: impl Fn(&TaskRef $(, $type)*) + Send + Sync + 'static) -> Self {
-                    self.on_task(stringify!($name), |call, task, event| {
-                        if let $pattern = event {
+                    self.each(stringify!($name), move |fact| {
+                        if let Fact::Task { task, event: $pattern } = fact {
                             call(task $(, $value)*);
                         }
-                    }, call)
+                    })
                 }
             )*
         }
@@ -92,60 +110,43 @@ task_callbacks! {
 impl BusBuilder {
     /// So many tasks were removed because they had outlived their retention.
     ///
-    /// After the commit; see [the others](#impl-BusBuilder-1).
+    /// Called after the commit, by the one who committed it; see
+    /// [`observe_inline`](Self::observe_inline).
     pub fn on_tasks_cleaned(self, call: impl Fn(u64) + Send + Sync + 'static) -> Self {
-        self.observe_inline("on_tasks_cleaned", move |events| {
-            for event in events {
-                if let Fact::Pruned { tasks } = event.fact {
-                    call(tasks);
-                }
+        self.each("on_tasks_cleaned", move |fact| {
+            if let Fact::Pruned { tasks } = fact {
+                call(*tasks);
             }
         })
     }
 
     /// Claims pass this queue by, from now on.
     ///
-    /// After the commit; see [the others](#impl-BusBuilder-1).
+    /// Called after the commit, by the one who committed it; see
+    /// [`observe_inline`](Self::observe_inline).
     pub fn on_queue_paused(self, call: impl Fn(&QueueName) + Send + Sync + 'static) -> Self {
         self.on_queue("on_queue_paused", QueueEvent::Paused, call)
     }
 
     /// Claims serve this queue again.
     ///
-    /// After the commit; see [the others](#impl-BusBuilder-1).
+    /// Called after the commit, by the one who committed it; see
+    /// [`observe_inline`](Self::observe_inline).
     pub fn on_queue_resumed(self, call: impl Fn(&QueueName) + Send + Sync + 'static) -> Self {
         self.on_queue("on_queue_resumed", QueueEvent::Resumed, call)
     }
 
-    fn on_queue(
-        self,
-        name: &'static str,
-        wanted: QueueEvent,
-        call: impl Fn(&QueueName) + Send + Sync + 'static,
-    ) -> Self {
-        self.observe_inline(name, move |events| {
-            for event in events {
-                if let Fact::Queue { queue, event } = &event.fact
-                    && *event == wanted
-                {
-                    call(queue);
-                }
-            }
-        })
-    }
-
     /// A server of this process began to claim, was told to stop, or ended.
     ///
-    /// After the commit; see [the others](#impl-BusBuilder-1).
+    /// Called after the commit, by the one who committed it; see
+    /// [`observe_inline`](Self::observe_inline).
     pub fn on_server_changed(
         self,
         call: impl Fn(ServerId, &ServerEvent) + Send + Sync + 'static,
     ) -> Self {
-        self.observe_inline("on_server_changed", move |events| {
-            for event in events {
-                if let Fact::Server { server, event } = &event.fact {
-                    call(*server, event);
-                }
+        self.each("on_server_changed", move |fact| {
+            if let Fact::Server { server, event } = fact {
+                call(*server, event);
             }
         })
     }

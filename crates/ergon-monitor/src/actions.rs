@@ -7,8 +7,7 @@ use axum::{
 };
 use bytes::Bytes;
 use ergon_core::{
-    Applied, Command, CommandVerdict, EnqueueError, Selection, StoreError, TaskId,
-    client::Enqueued,
+    Applied, Command, CommandVerdict, EnqueueError, Selection, StoreError, TaskId, client::Enqueued,
 };
 use http::{StatusCode, header::SET_COOKIE};
 use maud::html;
@@ -23,7 +22,10 @@ use crate::{
     fields::Fields,
     link::Links,
     notice::Notice,
-    pages::{queues::name_of, task::{gone, id_of}},
+    pages::{
+        queues::name_of,
+        task::{gone, id_of},
+    },
     parts::{layout::Place, state, table},
     respond::{json_of, still},
     service::{Came, Results, TaskOutcome, order},
@@ -39,17 +41,25 @@ fn failed(error: &StoreError) -> Trouble {
 }
 
 /// The command that a form or a program orders.
-fn command(action: &str, fields: &Fields, context: &Context) -> Result<(Action, Command), PageError> {
+fn command(
+    action: &str,
+    fields: &Fields,
+    context: &Context,
+) -> Result<(Action, Command), PageError> {
     let unknown = || PageError::NotFound("There is no such order.".to_owned());
-    let action = Action::ALL.into_iter().find(|known| known.as_str() == action).ok_or_else(unknown)?;
+    let action =
+        Action::ALL.into_iter().find(|known| known.as_str() == action).ok_or_else(unknown)?;
     let command = match action {
         Action::Retry => Command::Retry,
         Action::Cancel => {
             let reason = fields.one("reason").unwrap_or_default();
             let (reason, _) = crate::text::excerpt(reason, REASON_MAX);
             let by = context.principal.name();
-            let reason =
-                if reason.is_empty() { format!("cancelled by {by}") } else { format!("{reason} ({by})") };
+            let reason = if reason.is_empty() {
+                format!("cancelled by {by}")
+            } else {
+                format!("{reason} ({by})")
+            };
             Command::Cancel { reason }
         }
         Action::Reschedule => {
@@ -60,7 +70,9 @@ fn command(action: &str, fields: &Fields, context: &Context) -> Result<(Action, 
             // A program that asks for it means it; a form may have been sent by a slip.
             let is_meant = fields.is_json() || fields.one("confirm") == Some("yes");
             if !is_meant {
-                return Err(PageError::Malformed("confirm: deleting has to be confirmed".to_owned()));
+                return Err(PageError::Malformed(
+                    "confirm: deleting has to be confirmed".to_owned(),
+                ));
             }
             Command::Delete
         }
@@ -118,7 +130,8 @@ pub(crate) async fn task(
     let notice = match verdict {
         CommandVerdict::NotFound => return Err(gone(id)),
         CommandVerdict::Illegal(state) => {
-            let reason = format!("To {action} a task that is {state} is not possible. Nothing changed.");
+            let reason =
+                format!("To {action} a task that is {state} is not possible. Nothing changed.");
             return Err(PageError::Conflict(reason));
         }
         CommandVerdict::Applied => Notice::Done(action),

@@ -39,7 +39,14 @@ use crate::{
         actions::enqueue,
     ),
     components(schemas(
-        OverviewView, TasksView, TaskView, QueuesView, QueueView, SystemView, Results, Problem
+        OverviewView,
+        TasksView,
+        TaskView,
+        QueuesView,
+        QueueView,
+        SystemView,
+        Results,
+        Problem
     ))
 )]
 struct Description;

@@ -72,9 +72,7 @@ impl Asset {
 pub(crate) async fn serve(Path(name): Path<String>) -> Result<Response, PageError> {
     let found = [&CSS, &JS, &ICON].into_iter().find(|asset| asset.name() == name);
     let asset = found.ok_or_else(|| PageError::NotFound("There is no such file.".to_owned()))?;
-    let headers = [
-        (CONTENT_TYPE, asset.media_type),
-        (CACHE_CONTROL, "public, max-age=31536000, immutable"),
-    ];
+    let headers =
+        [(CONTENT_TYPE, asset.media_type), (CACHE_CONTROL, "public, max-age=31536000, immutable")];
     Ok((headers, asset.content).into_response())
 }

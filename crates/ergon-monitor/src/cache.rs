@@ -7,7 +7,7 @@ use std::{
     future::Future,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -67,7 +67,6 @@ pub(crate) struct Cache {
     /// Goes up with every change that is made through this monitor.
     generation: AtomicU64,
     clock: AtomicU64,
-    readings: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -113,7 +112,6 @@ impl Cache {
         let trouble = match recent {
             Some((_, trouble)) => trouble,
             None => {
-                self.readings.fetch_add(1, Ordering::Relaxed);
                 // The age of a reading counts from its beginning.
                 let begun = Instant::now();
                 match read().await {
@@ -139,12 +137,6 @@ impl Cache {
     /// What was read before is not good enough any more: something was changed.
     pub(crate) fn forget(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// How many views are kept, and how many were read so far.
-    pub(crate) fn figures(&self) -> (usize, usize) {
-        let kept = self.slots.lock().unwrap_or_else(PoisonError::into_inner).len();
-        (kept, self.readings.load(Ordering::Relaxed))
     }
 
     fn slot(&self, key: String) -> Arc<Slot> {
@@ -174,6 +166,8 @@ fn found<V: Send + Sync + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use futures_util::future::join_all;
 
     use super::*;
@@ -184,40 +178,57 @@ mod tests {
         Reading::new(number, None, Timestamp::UNIX_EPOCH)
     }
 
-    /// Asks for view `k`; answers what was found, and whether it is stale.
-    async fn ask(cache: &Cache, age_max: Duration, answer: Result<u32, ()>) -> Result<(u32, bool), Trouble> {
-        let read = || async {
-            tokio::time::sleep(SECOND / 10).await;
-            answer.map(reading).map_err(|()| Trouble::Failed("x".to_owned()))
-        };
-        let found = cache.get("k".to_owned(), age_max, SECOND, read).await?;
-        Ok((found.reading.view, found.stale.is_some()))
+    fn trouble() -> Trouble {
+        Trouble::Failed("x".to_owned())
+    }
+
+    /// A cache, and how often was read.
+    #[derive(Default)]
+    struct Case {
+        cache: Cache,
+        readings: AtomicUsize,
+    }
+
+    impl Case {
+        /// Asks for view `k`; answers what was found, and whether it is stale.
+        async fn ask(&self, answer: Option<u32>) -> Result<(u32, bool), Trouble> {
+            let read = || async {
+                self.readings.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(SECOND / 10).await;
+                answer.map(reading).ok_or_else(trouble)
+            };
+            let found = self.cache.get("k".to_owned(), SECOND, SECOND, read).await?;
+            Ok((found.reading.view, found.stale.is_some()))
+        }
+
+        fn readings(&self) -> usize {
+            self.readings.load(Ordering::Relaxed)
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn all_who_ask_at_once_share_one_reading() {
-        let cache = Cache::default();
-        let asked = join_all((0..100).map(|number| ask(&cache, SECOND, Ok(number)))).await;
+        let case = Case::default();
+        let asked = join_all((0..100).map(|number| case.ask(Some(number)))).await;
         assert!(asked.iter().all(|found| *found == Ok((0, false))), "{asked:?}");
-        assert_eq!(cache.figures(), (1, 1));
+        assert_eq!(case.readings(), 1);
         tokio::time::advance(SECOND).await;
-        assert_eq!(ask(&cache, SECOND, Ok(7)).await, Ok((7, false)));
-        cache.forget();
-        assert_eq!(ask(&cache, SECOND, Ok(8)).await, Ok((8, false)));
+        assert_eq!(case.ask(Some(7)).await, Ok((7, false)));
+        case.cache.forget();
+        assert_eq!(case.ask(Some(8)).await, Ok((8, false)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_failure_is_shared_and_shows_what_was_read_before() {
-        let cache = Cache::default();
-        let trouble = Trouble::Failed("x".to_owned());
-        let asked = join_all((0..9).map(|_| ask(&cache, SECOND, Err(())))).await;
-        assert!(asked.iter().all(|found| *found == Err(trouble.clone())), "{asked:?}");
-        assert_eq!(cache.figures(), (1, 1));
+        let case = Case::default();
+        let asked = join_all((0..9).map(|_| case.ask(None))).await;
+        assert!(asked.iter().all(|found| *found == Err(trouble())), "{asked:?}");
+        assert_eq!(case.readings(), 1);
         tokio::time::advance(SECOND).await;
-        assert_eq!(ask(&cache, SECOND, Ok(1)).await, Ok((1, false)));
-        cache.forget();
-        assert_eq!(ask(&cache, SECOND, Err(())).await, Ok((1, true)));
-        assert_eq!(cache.figures(), (1, 3));
+        assert_eq!(case.ask(Some(1)).await, Ok((1, false)));
+        case.cache.forget();
+        assert_eq!(case.ask(None).await, Ok((1, true)));
+        assert_eq!(case.readings(), 3);
     }
 
     #[tokio::test(start_paused = true)]
@@ -227,7 +238,8 @@ mod tests {
             let read = || async { Ok(reading(number)) };
             cache.get(number.to_string(), SECOND, SECOND, read).await.unwrap();
         }
-        assert_eq!(cache.figures(), (VIEWS_MAX, 1_000));
+        let kept = cache.slots.lock().unwrap().len();
+        assert_eq!(kept, VIEWS_MAX);
     }
 
     #[test]

@@ -233,7 +233,6 @@ async fn pass(app: &App, request: Request) -> Result<Request, PageError> {
         Content::Form => !principal.is_explicit,
     };
     if needs_token {
-        app.forms.prepare(&**app.manager.store(), config.store_timeout).await;
         let mut fields = form_urlencoded::parse(&body);
         let token = fields.find(|(name, _)| name == TOKEN_FIELD).map(|(_, token)| token);
         let token = token.ok_or_else(|| forged("the form has no token"))?;

@@ -67,7 +67,8 @@ impl Fields {
         N::Err: std::fmt::Display,
     {
         let wrong = |error: N::Err| PageError::Malformed(format!("{name}: {error}"));
-        let text = self.one(name).ok_or_else(|| PageError::Malformed(format!("{name}: missing")))?;
+        let text =
+            self.one(name).ok_or_else(|| PageError::Malformed(format!("{name}: missing")))?;
         text.parse().map_err(wrong)
     }
 
@@ -94,7 +95,8 @@ mod tests {
 
     #[test]
     fn forms_and_programs_say_the_same() {
-        let form = Fields::parse(b"ids=a&ids=+b+&priority=-3&empty=&payload=%7B%7D", false).unwrap();
+        let form =
+            Fields::parse(b"ids=a&ids=+b+&priority=-3&empty=&payload=%7B%7D", false).unwrap();
         let json = br#"{"ids":["a","b"],"priority":-3,"empty":null,"payload":{}}"#;
         let json = Fields::parse(json, true).unwrap();
         for fields in [form, json] {

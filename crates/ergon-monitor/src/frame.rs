@@ -65,12 +65,7 @@ pub(crate) async fn wrap(State(app): State<App>, request: Request, next: Next) -
 }
 
 /// Writes a refusal, as a page or as a problem document.
-fn refuse(
-    app: &App,
-    visit: &Visit,
-    principal: Option<&Principal>,
-    error: &PageError,
-) -> Response {
+fn refuse(app: &App, visit: &Visit, principal: Option<&Principal>, error: &PageError) -> Response {
     let status = error.status();
     let mut response = match visit.wants {
         Wants::Html => refusal::page(app, visit, principal, error).into_response(),

@@ -29,7 +29,8 @@ pub(crate) async fn check(State(app): State<App>, request: Request, next: Next) 
     let is_probe = matches!(visit.path.as_str(), "/healthz" | "/readyz" | "/metrics");
     let host = visit.host.as_deref().map(host_of).unwrap_or_default();
     // A probe asks by address, which no other site can do under a name of its own.
-    if !is_known(&app.config, host) && !(is_probe && is_address(host)) {
+    let is_meant = is_known(&app.config, host) || (is_probe && is_address(host));
+    if !is_meant {
         return PageError::Misdirected.into_response();
     }
     if visit.query.len() > app.config.query_bytes_max {
@@ -58,9 +59,8 @@ fn host_of(host: &str) -> &str {
 }
 
 fn is_known(config: &MonitorConfig, host: &str) -> bool {
-    let listens_on = |address: SocketAddr| {
-        !address.ip().is_unspecified() && literal(host) == Some(address.ip())
-    };
+    let listens_on =
+        |address: SocketAddr| !address.ip().is_unspecified() && literal(host) == Some(address.ip());
     let is_public = |public: &String| public.eq_ignore_ascii_case(host);
     LOCAL.iter().any(|local| local.eq_ignore_ascii_case(host))
         || config.public_hosts.iter().any(is_public)

@@ -46,10 +46,13 @@ impl Json {
             b't' => Self::Bool(true),
             b'f' => Self::Bool(false),
             // A lone surrogate is JSON, but no text: it is shown as it was written.
-            b'"' => serde_json::from_str(text).map_or_else(|_| Self::Text(text.to_owned()), Self::Text),
+            b'"' => {
+                serde_json::from_str(text).map_or_else(|_| Self::Text(text.to_owned()), Self::Text)
+            }
             b'[' => {
                 let Items(items) = serde_json::from_str(text).ok()?;
-                let items: Option<_> = items.into_iter().map(|item| Self::of_raw(item, depth + 1)).collect();
+                let items: Option<_> =
+                    items.into_iter().map(|item| Self::of_raw(item, depth + 1)).collect();
                 Self::Array(items?)
             }
             b'{' => {

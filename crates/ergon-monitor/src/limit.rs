@@ -29,7 +29,12 @@ impl<V> Names<V> {
     }
 
     /// Changes the value of a name, made by `fresh` if there is none.
-    fn change<R>(&self, name: &str, fresh: impl FnOnce() -> V, change: impl FnOnce(&mut V) -> R) -> R {
+    fn change<R>(
+        &self,
+        name: &str,
+        fresh: impl FnOnce() -> V,
+        change: impl FnOnce(&mut V) -> R,
+    ) -> R {
         let now = Instant::now();
         let mut names = self.lock();
         if names.len() >= NAMES_MAX && !names.contains_key(name) {
@@ -95,16 +100,20 @@ impl Failures {
     /// Counts one; the first of a minute begins it.
     pub(crate) fn count(&self, name: &str) {
         let now = Instant::now();
-        self.names.change(name, || Failed { since: now, times: 0 }, |failed| {
-            if now.saturating_duration_since(failed.since) >= LOCK {
-                *failed = Failed { since: now, times: 0 };
-            }
-            failed.times = failed.times.saturating_add(1);
-            if failed.times == self.max {
-                // From here on it is a lock, which lasts a minute too.
-                failed.since = now;
-            }
-        });
+        self.names.change(
+            name,
+            || Failed { since: now, times: 0 },
+            |failed| {
+                if now.saturating_duration_since(failed.since) >= LOCK {
+                    *failed = Failed { since: now, times: 0 };
+                }
+                failed.times = failed.times.saturating_add(1);
+                if failed.times == self.max {
+                    // From here on it is a lock, which lasts a minute too.
+                    failed.since = now;
+                }
+            },
+        );
     }
 
     /// For how many more seconds this address is refused.

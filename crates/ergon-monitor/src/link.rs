@@ -4,8 +4,7 @@ use ergon_core::{QueueName, TaskId};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// Everything that could end or split a part of a path or a value of a query.
-const ESCAPED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Writes addresses for one request: they begin with what the browser sees before the base path.
 #[derive(Clone, Debug, PartialEq, Eq)]

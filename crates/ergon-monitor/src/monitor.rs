@@ -3,7 +3,9 @@
 use std::{fmt, future::Future, sync::Arc};
 
 use axum::Router;
-use ergon_core::{Client, Clock, Manager, SystemClock, SystemRng, event::EventSink, store::IntoStore};
+use ergon_core::{
+    Client, Clock, Manager, SystemClock, SystemRng, event::EventSink, store::IntoStore,
+};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -61,7 +63,6 @@ impl Monitor {
     /// With an empty base path the monitor answers every address that nothing else does. An application
     /// that embeds the routes has to see to timeouts and limits of its connections itself, and to call
     /// [`close`](Self::close) before it waits for requests under way.
-    #[must_use]
     pub fn router(&self) -> Router {
         router::router(&self.app)
     }

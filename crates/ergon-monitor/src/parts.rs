@@ -96,7 +96,9 @@ pub(crate) fn empty(title: &str, more: &Markup) -> Markup {
 /// Whether a state has a card of its own on the first page.
 pub(crate) const fn is_notable(state: State) -> bool {
     match state {
-        State::Pending | State::Running | State::Retrying | State::Scheduled | State::Failed => true,
+        State::Pending | State::Running | State::Retrying | State::Scheduled | State::Failed => {
+            true
+        }
         State::Aggregating | State::Blocked | State::Completed | State::Cancelled => false,
     }
 }

@@ -160,7 +160,11 @@ mod tests {
         let redaction = Redaction::default();
         check(&redaction, r#"{"a":1,"Password":"x"}"#, r#"{"a":1,"Password":"[hidden]"}"#);
         check(&redaction, r#"{"api-key":{"a":1}}"#, r#"{"api-key":"[hidden]"}"#);
-        check(&redaction, r#"[{"a":[{"accessToken":1}]}]"#, r#"[{"a":[{"accessToken":"[hidden]"}]}]"#);
+        check(
+            &redaction,
+            r#"[{"a":[{"accessToken":1}]}]"#,
+            r#"[{"a":[{"accessToken":"[hidden]"}]}]"#,
+        );
         check(&redaction, r#""password""#, r#""password""#);
         let deep = format!(r#"{}{{"password":1}}{}"#, "[".repeat(80), "]".repeat(80));
         let mut json = Json::parse(deep.as_bytes()).unwrap();

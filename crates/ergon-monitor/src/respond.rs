@@ -4,10 +4,7 @@ use std::{future::Future, time::Duration};
 
 use axum::response::{IntoResponse as _, Response};
 use ergon_core::Timestamp;
-use http::{
-    HeaderName, HeaderValue, StatusCode,
-    header::CONTENT_TYPE,
-};
+use http::{HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use maud::Markup;
 use serde::Serialize;
 

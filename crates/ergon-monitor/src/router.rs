@@ -95,10 +95,7 @@ fn machines(app: &App, base: &str) -> Router<App> {
 }
 
 /// What machines ask has no body.
-async fn bodiless(
-    request: axum::extract::Request,
-    next: axum::middleware::Next,
-) -> Response {
+async fn bodiless(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
     let (parts, _body) = request.into_parts();
     next.run(axum::extract::Request::from_parts(parts, axum::body::Body::empty())).await
 }

@@ -1,12 +1,6 @@
 //! Serving a monitor on its own: connections that are few, and that cannot be held up.
 
-use std::{
-    future::Future,
-    net::SocketAddr,
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,

@@ -94,8 +94,8 @@ pub(crate) fn span(span: Duration) -> String {
 pub(crate) fn bytes(bytes: u64) -> String {
     match bytes {
         0..=1_023 => format!("{bytes} B"),
-        1_024..=1_048_575 => format!("{}.{} KiB", bytes >> 10, (bytes & 1_023) * 10 >> 10),
-        _ => format!("{}.{} MiB", bytes >> 20, (bytes & 1_048_575) * 10 >> 20),
+        1_024..=1_048_575 => format!("{}.{} KiB", bytes >> 10, ((bytes & 1_023) * 10) >> 10),
+        _ => format!("{}.{} MiB", bytes >> 20, ((bytes & 1_048_575) * 10) >> 20),
     }
 }
 

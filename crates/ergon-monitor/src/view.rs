@@ -80,7 +80,8 @@ pub(crate) fn figures(counts: &StateCounts) -> Vec<StateFigure> {
     let is_shown = |&state: &State| {
         !matches!(state, State::Aggregating | State::Blocked) || counts.get(state) > 0
     };
-    let figure = |state: State| StateFigure { state: state.as_str(), tasks: Whole(counts.get(state)) };
+    let figure =
+        |state: State| StateFigure { state: state.as_str(), tasks: Whole(counts.get(state)) };
     State::ALL.into_iter().filter(is_shown).map(figure).collect()
 }
 

@@ -96,7 +96,9 @@ impl Visit {
             peer,
             client: client.or(peer),
             is_https,
-            host: text(headers, "host").or_else(|| parts.uri.authority().map(|host| host.as_str())).map(str::to_owned),
+            host: text(headers, "host")
+                .or_else(|| parts.uri.authority().map(|host| host.as_str()))
+                .map(str::to_owned),
             links: Links::new(outside.unwrap_or_default(), base),
             wants: wants(headers, &path),
             sends_json: sends_json(headers),
@@ -113,7 +115,8 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 
 fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let mut pairs =
+        cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
 }
 
@@ -121,7 +124,9 @@ fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 fn wants(headers: &HeaderMap, path: &str) -> Wants {
     let accept = text(headers, ACCEPT.as_str()).unwrap_or_default();
     let takes_json = accept.contains("application/json") || accept.contains("problem+json");
-    if path.starts_with("/api/") || ((takes_json || sends_json(headers)) && !accept.contains("text/html")) {
+    if path.starts_with("/api/")
+        || ((takes_json || sends_json(headers)) && !accept.contains("text/html"))
+    {
         Wants::Json
     } else {
         Wants::Html
@@ -161,9 +166,7 @@ impl FromRequestParts<App> for Context {
         let visit = parts.extensions.get::<Visit>().cloned();
         let principal = parts.extensions.get::<Principal>().cloned();
         match (visit, principal) {
-            (Some(visit), Some(principal)) => {
-                Ok(Self { app: Arc::clone(app), visit, principal })
-            }
+            (Some(visit), Some(principal)) => Ok(Self { app: Arc::clone(app), visit, principal }),
             // Without the gate before it no handler answers.
             _ => Err(PageError::Unauthenticated(None)),
         }

@@ -176,7 +176,7 @@ impl PairFold {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct QueueFold {
     pub(crate) rescued: u64,
-    /// A rescue or a rescued task was counted, or a task came to its end: the queue is served here.
+    /// Spent by tasks that reached a terminal state.
     pub(crate) attempts: Histogram<{ ATTEMPTS.len() }>,
 }
 

@@ -17,7 +17,7 @@ use ergon_core::{
 
 use crate::{
     error::{backend, corrupt},
-    journal::{Recorder, TaskKey},
+    journal::Recorder,
     key::{Lane, NameId, Place, queue_key},
     live::{Live, TaskState},
     queue::QueueRow,
@@ -271,13 +271,10 @@ impl<'t> Batch<'t> {
         ergon_core::transition::claim(progress, claim.token, claimed_at);
         before.phase = Some(Phase::Running);
         before.is_noted = claim.is_noted;
-        claim.attempt = progress.attempt.saturating_add(1);
         // The claim would tell of itself too late: something is about to happen to the task.
-        if !std::mem::replace(&mut claim.is_told, true) {
-            let Lane { queue, kind, .. } = waiting.lane;
-            let task = TaskKey { id, queue, kind, attempt: claim.attempt };
+        if claim.attempt.replace(progress.attempt.saturating_add(1)).is_none() {
             let event = claim.started(progress.run_at);
-            self.journal.task(claim.claimed_at, task, &event);
+            self.journal.task(claim.claimed_at, claim.key(id), &event);
         }
     }
 

@@ -33,7 +33,8 @@ impl RedbStore {
     pub(crate) async fn settled(&self) -> Result<Arc<Shared>, StoreError> {
         let shared = self.shared();
         shared.check_open()?;
-        if has_adoptions(shared) {
+        // Looked at in this order: they are taken only once memory says so.
+        if has_adoptions(shared) || shared.live().is_adopting {
             shared.write(0, |_batch| Ok(())).await?;
         }
         Ok(Arc::clone(shared))

@@ -71,10 +71,8 @@ pub(crate) struct Running {
     pub(crate) is_noted: bool,
     /// An operator asked for the task to stop.
     pub(crate) is_cancel_requested: bool,
-    /// Which attempt it is, once the claim has read the task; 0 before.
-    pub(crate) attempt: u16,
-    /// The journal was told of the claim, or there was nobody to tell.
-    pub(crate) is_told: bool,
+    /// Which attempt it is, once it is known and the journal was told of the claim, if anybody watched.
+    pub(crate) attempt: Option<u16>,
     /// How far it has come, as its handler tells.
     pub(crate) report: Option<Arc<KeptReport>>,
     /// The task, once the claim has read it, and while no batch has it in its hands.
@@ -89,9 +87,9 @@ impl Running {
     }
 
     /// What is told of the task of this claim.
-    pub(crate) const fn key(&self, id: TaskId) -> TaskKey {
+    pub(crate) fn key(&self, id: TaskId) -> TaskKey {
         let Lane { queue, kind, .. } = self.waiting.lane;
-        TaskKey { id, queue, kind, attempt: self.attempt }
+        TaskKey { id, queue, kind, attempt: self.attempt.unwrap_or(0) }
     }
 }
 
@@ -117,6 +115,8 @@ pub(crate) struct Live {
     unnoted: VecDeque<(Instant, Held)>,
     /// The store is closed: nothing is claimed any more.
     pub(crate) is_closed: bool,
+    /// A batch has begun to take over what transactions of the application have added.
+    pub(crate) is_adopting: bool,
     newest_token: u64,
 }
 
@@ -133,6 +133,7 @@ impl Live {
             journal,
             unnoted: VecDeque::new(),
             is_closed: false,
+            is_adopting: false,
             newest_token: incarnation << TOKEN_BITS,
         }
     }

@@ -277,14 +277,12 @@ impl Writer {
     /// Takes over what transactions of the application have added, and says whether they have. Having
     /// the write transaction means that theirs are over, one way or the other.
     fn adopt(&mut self, transaction: &WriteTransaction) -> Result<bool, StoreError> {
-        let adoptions = {
-            let mut adoptions =
-                self.shared.adoptions.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *adoptions)
-        };
-        if adoptions.is_empty() {
+        let adoptions = || self.shared.adoptions.lock().unwrap_or_else(PoisonError::into_inner);
+        if adoptions().is_empty() {
             return Ok(false);
         }
+        self.shared.live().is_adopting = true;
+        let adoptions = std::mem::take(&mut *adoptions());
         let bodies = transaction.open_table(BODY).map_err(backend)?;
         let ready = transaction.open_table(READY).map_err(backend)?;
         let mut has_work = false;

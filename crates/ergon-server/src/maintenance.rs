@@ -45,7 +45,7 @@ pub(crate) trait Loop: Send + Sync + 'static {
 
     /// Waits for a reason to look before the interval is over; there is none unless the loop says so.
     async fn woken(&self, _shared: &Shared) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Does a limited part of what there is to do.

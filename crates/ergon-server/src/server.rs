@@ -89,7 +89,8 @@ use crate::{
 /// # }
 /// ```
 pub struct Server {
-    pub(crate) parts: Parts,
+    /// Apart, so that futures that hold a server stay small.
+    pub(crate) parts: Box<Parts>,
     handle: ShutdownHandle,
 }
 
@@ -115,7 +116,7 @@ impl Server {
     }
 
     pub(crate) fn new(parts: Parts) -> Self {
-        Self { parts, handle: ShutdownHandle::new() }
+        Self { parts: Box::new(parts), handle: ShutdownHandle::new() }
     }
 
     /// A handle by which the server can be ended from elsewhere.
@@ -196,6 +197,7 @@ impl Server {
     #[must_use = "dropping it ends the server"]
     pub fn start(self) -> RunningServer {
         let Self { parts, handle } = self;
+        let parts = *parts;
         let now = parts.clock.now();
         let (sender, receiver) = mpsc::channel(parts.config.outcomes_max);
         let server = parts.ids.next_server(now);

@@ -165,4 +165,3 @@ impl Group {
         self.is_changed = true;
     }
 }
-

@@ -43,7 +43,11 @@ impl Fingerprint {
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == Self::OTHER { f.pad(crate::statistics::OTHER) } else { write!(f, "{:016x}", self.0) }
+        if *self == Self::OTHER {
+            f.pad(crate::statistics::OTHER)
+        } else {
+            write!(f, "{:016x}", self.0)
+        }
     }
 }
 

@@ -4,7 +4,10 @@ use std::{future::Future, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Manager, reading::{read_all, read_one, unwritable}};
+use super::{
+    Manager,
+    reading::{read_all, read_one, unwritable},
+};
 use crate::{
     command::{Applied, Selection},
     document::{Document, DocumentRange, Expect, Put, PutVerdict, Space},
@@ -101,8 +104,7 @@ impl<'m> Operations<'m> {
     pub async fn create(&self, new: NewOperation) -> Result<Operation, StoreError> {
         let (store, now) = (self.manager.store(), self.manager.now());
         let text_max = store.capabilities().limits.error_bytes_max;
-        let command =
-            check_command(new.command, text_max, now).map_err(StoreError::rejected)?;
+        let command = check_command(new.command, text_max, now).map_err(StoreError::rejected)?;
         let new = NewOperation { command, ..new };
         let expected = store.count(&new.filter, Now::Store).await?;
         let newest = store.list(&new.filter, &Page::of(1), Now::Store).await?;

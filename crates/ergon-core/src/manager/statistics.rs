@@ -78,7 +78,13 @@ impl<'m> StatisticsReader<'m> {
 /// let query = FailureQuery::new(now - Duration::from_secs(24 * 3600), now).limit(20);
 /// for group in manager.failures().read(&query).await?.groups {
 ///     let record = group.record;
-///     println!("{} × {} {}: {}", record.count, record.kind, record.reason.as_str(), record.message);
+///     println!(
+///         "{} × {} {}: {}",
+///         record.count,
+///         record.kind,
+///         record.reason.as_str(),
+///         record.message
+///     );
 /// }
 /// # Ok(())
 /// # }

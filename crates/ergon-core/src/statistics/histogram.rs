@@ -257,7 +257,10 @@ mod tests {
         reversed.merge(&one);
         let all = of([1, 5, 100, 100, 1_000_000]);
         assert!(merged == all && reversed == all && merged != one);
-        assert_eq!((all.count(), all.sum().as_micros(), all.mean().as_micros()), (5, 1_000_206, 200_041));
+        assert_eq!(
+            (all.count(), all.sum().as_micros(), all.mean().as_micros()),
+            (5, 1_000_206, 200_041)
+        );
         merged.clear();
         assert!(merged == Histogram::default() && merged.is_empty());
     }

@@ -94,15 +94,19 @@ impl<'q> Merge<'q> {
         series.sort_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)));
         let most = self.query.series_max.clamp(1, SERIES_MAX);
         let rest = if series.len() > most { series.split_off(most - 1) } else { Vec::new() };
-        let mut series: Vec<_> =
-            series.into_iter().map(|(_, names, points)| Series::new(names, points, starts)).collect();
+        let mut series: Vec<_> = series
+            .into_iter()
+            .map(|(_, names, points)| Series::new(names, points, starts))
+            .collect();
         let others = rest.into_iter().map(|(_, _, points)| points).reduce(|mut all, points| {
             for (start, counts) in points {
                 all.entry(start).or_default().merge(&counts);
             }
             all
         });
-        series.extend(others.map(|points| Series::new(other_names(self.query.group), points, starts)));
+        series.extend(
+            others.map(|points| Series::new(other_names(self.query.group), points, starts)),
+        );
         Statistics {
             resolution: self.query.resolution,
             series,

@@ -211,11 +211,16 @@ fn some() -> Kept {
     for number in 1..=2 {
         let mut collector = Collector::new(server(number));
         for minute in [0, 2] {
-            let events =
-                [completed("a", "x"), completed("a", "y"), completed("b", "x"), completed("b", "z")];
+            let events = [
+                completed("a", "x"),
+                completed("a", "y"),
+                completed("b", "x"),
+                completed("b", "z"),
+            ];
             let weights = [1, 2, 3, 10];
             for (event, weight) in events.into_iter().zip(weights) {
-                (0..weight).for_each(|_| collector.fold(&[event.clone()], at(minute * 60)));
+                (0..weight)
+                    .for_each(|_| collector.fold(std::slice::from_ref(&event), at(minute * 60)));
             }
         }
         kept.take(&mut collector, at(180));

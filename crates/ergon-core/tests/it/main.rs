@@ -16,7 +16,9 @@ mod enqueue;
 mod handle;
 mod manager;
 mod many;
+mod operations;
 mod store;
+mod views;
 
 const SECOND: Duration = Duration::from_secs(1);
 

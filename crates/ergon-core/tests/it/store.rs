@@ -1,13 +1,17 @@
 //! What counts as a store.
 
 use ergon_core::{
-    EnqueueError, Manager, NewTask, Outcome, Store, StoreError, TaskPage,
+    EnqueueError, Manager, NewTask, Outcome, Store, StoreError, TaskPage, WatcherName,
     command::{Applied, Command, Selection},
+    document::{Document, DocumentRange, Put, PutVerdict},
+    event::ServerEvent,
     filter::{Count, Page},
     record::ClaimedTask,
+    report::ClaimReport,
     store::{
-        Beat, BeatReply, Capabilities, Control, Enqueue, Inserted, IntoStore, Maintain,
-        PruneRequest, QueueChange, QueueInfo, Report, RescueRequest,
+        Beat, BeatReply, Capabilities, Changes, Control, Cursor, Enqueue, Inserted, IntoStore,
+        Maintain, Observe, PruneRequest, QueueChange, QueueInfo, Report, RescueRequest, Watch,
+        Watched, WatcherInfo,
     },
 };
 
@@ -58,6 +62,10 @@ impl Dispatch for Miscounting {
         Err(StoreError::Closed)
     }
 
+    async fn report(&self, _: &[ClaimReport], _: Now) -> Result<Vec<Verdict>, StoreError> {
+        Err(StoreError::Closed)
+    }
+
     async fn wait_for_work(&self, _: &[QueueName], _: &[KindName], _: Duration) {}
 }
 
@@ -90,6 +98,10 @@ impl Inspect for Miscounting {
         Err(StoreError::Closed)
     }
 
+    async fn documents(&self, _: &DocumentRange) -> Result<Vec<Document>, StoreError> {
+        Err(StoreError::Closed)
+    }
+
     async fn wait_for_finish(&self, _: TaskId, _: Duration) -> Result<bool, StoreError> {
         Err(StoreError::Closed)
     }
@@ -101,12 +113,45 @@ impl Control for Miscounting {
         Ok(Applied::default())
     }
 
-    async fn set_queue(&self, _: &QueueName, _: &QueueChange) -> Result<(), StoreError> {
+    async fn set_queue(&self, _: &QueueName, _: &QueueChange) -> Result<bool, StoreError> {
+        Err(StoreError::Closed)
+    }
+
+    async fn put(&self, _: &[Put]) -> Result<Vec<PutVerdict>, StoreError> {
         Err(StoreError::Closed)
     }
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::none()
+    }
+}
+
+#[async_trait::async_trait]
+impl Observe for Miscounting {
+    async fn watch(&self, _: &Watch) -> Result<Watched, StoreError> {
+        Err(StoreError::Closed)
+    }
+
+    async fn unwatch(&self, _: &WatcherName) -> Result<bool, StoreError> {
+        Err(StoreError::Closed)
+    }
+
+    async fn watchers(&self) -> Result<Vec<WatcherInfo>, StoreError> {
+        Err(StoreError::Closed)
+    }
+
+    async fn latest(&self) -> Result<Cursor, StoreError> {
+        Err(StoreError::Closed)
+    }
+
+    async fn changes(&self, _: &Cursor, _: usize) -> Result<Changes, StoreError> {
+        Err(StoreError::Closed)
+    }
+
+    async fn wait_for_changes(&self, _: &Cursor, _: Duration) {}
+
+    async fn announce(&self, _: ServerId, _: &ServerEvent) -> Result<(), StoreError> {
+        Err(StoreError::Closed)
     }
 }
 

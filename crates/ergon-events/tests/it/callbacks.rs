@@ -6,9 +6,9 @@ use ergon_core::{
     ErrorKind, Event, EventSink as _, KindName, QueueName, ServerId, TaskEvent, TaskId, Timestamp,
     event::{Excerpt, QueueEvent, ServerEvent, TaskRef},
 };
-use ergon_events::Bus;
+use ergon_events::{Bus, Role};
 
-use crate::support::{Seen, build};
+use crate::support::{Seen, build, listener, publish_together};
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 const RAN: Duration = Duration::from_millis(7);
@@ -130,4 +130,19 @@ fn each_is_called_for_what_its_name_says() {
     // All at once, each finds its own.
     bus.publish(&events());
     assert_eq!(seen.get().len(), expected.len() * 2);
+}
+
+#[test]
+fn one_that_panics_is_called_for_the_next_event_all_the_same() {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    let bus = build(Bus::builder().on_tasks_cleaned(move |tasks| {
+        noted.add([tasks]);
+        assert!(tasks.is_multiple_of(2), "odd");
+    }));
+    publish_together(&bus, 0..5);
+    publish_together(&bus, 6..7);
+    assert_eq!(seen.get(), [0, 1, 2, 3, 4, 6]);
+    let stats = listener(&bus, Role::Inline, "on_tasks_cleaned");
+    assert_eq!((stats.calls, stats.panics), (2, 1));
 }

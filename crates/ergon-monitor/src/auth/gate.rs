@@ -50,11 +50,7 @@ impl Gate {
     }
 
     /// Says who sent the request.
-    pub(crate) async fn admit(
-        &self,
-        parts: &Parts,
-        visit: &Visit,
-    ) -> Result<Principal, PageError> {
+    pub(crate) async fn admit(&self, parts: &Parts, visit: &Visit) -> Result<Principal, PageError> {
         let known_as = visit.client.map(|address| address.to_string()).unwrap_or_default();
         if let Some(seconds) = self.failures.locked_for(&known_as) {
             return Err(PageError::TooMany { what: "wrong credentials", seconds });
@@ -196,6 +192,8 @@ pub(crate) async fn require(State(app): State<App>, request: Request, next: Next
                 who.get_or_init(|| principal.clone());
             }
             parts.extensions.insert(principal);
+            // Forms are signed by the key of the store, so that every process takes them.
+            app.forms.prepare(&**app.manager.store(), app.config.store_timeout).await;
             next.run(Request::from_parts(parts, body)).await
         }
         Err(error) => error.into_response(),

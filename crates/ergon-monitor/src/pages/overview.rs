@@ -53,10 +53,14 @@ fn summary(context: &Context, view: &QueuesPart, now: Timestamp) -> Markup {
     let notable = State::ALL.into_iter().filter(|&state| is_notable(state));
     let notable: Vec<_> = notable.map(State::as_str).collect();
     let cards = view.states.iter().filter(|figure| notable.contains(&figure.state));
-    let all: Vec<_> = view.states.iter().map(|figure| {
-        let class = format!("state-{}", figure.state);
-        (figure.state, figure.tasks.0, class)
-    }).collect();
+    let all: Vec<_> = view
+        .states
+        .iter()
+        .map(|figure| {
+            let class = format!("state-{}", figure.state);
+            (figure.state, figure.tasks.0, class)
+        })
+        .collect();
     let all: Vec<_> =
         all.iter().map(|(label, value, class)| Bar { label, value: *value, class }).collect();
     html! {

@@ -54,10 +54,7 @@ pub(crate) fn name_of(part: &str) -> Result<QueueName, PageError> {
     params(("queue" = String, Path), ("since" = Option<String>, Query)),
     responses((status = 200, body = QueueView), (status = 204, description = "Unchanged"), (status = 404, body = crate::frame::Problem))
 )]
-pub(crate) async fn get(
-    context: Context,
-    Path(name): Path<String>,
-) -> Result<Response, PageError> {
+pub(crate) async fn get(context: Context, Path(name): Path<String>) -> Result<Response, PageError> {
     let (name, app) = (name_of(&name)?, &context.app);
     let found = read(&context, format!("queue {name}"), || QueueView::read(app, &name)).await?;
     if found.reading.view.queue.is_none() {
@@ -72,14 +69,16 @@ fn render(context: &Context, view: &QueueView, now: Timestamp) -> Markup {
     let Some(queue) = &view.queue else { return html! {} };
     let name = queue.name.as_str();
     let all = |state: &str| context.visit.links.tasks([("queue", name), ("state", state)]);
-    let section = |title: &str, shown: State, part_of: &Part<Vec<TaskRow>>| html! {
-        h2 { (title) }
-        (part(part_of, |rows| html! {
-            @if rows.is_empty() { p.muted { "None." } } @else {
-                (table::tasks(context, title, rows, now))
-                p { a href=(all(shown.as_str())) { "All of them" } }
-            }
-        }))
+    let section = |title: &str, shown: State, part_of: &Part<Vec<TaskRow>>| {
+        html! {
+            h2 { (title) }
+            (part(part_of, |rows| html! {
+                @if rows.is_empty() { p.muted { "None." } } @else {
+                    (table::tasks(context, title, rows, now))
+                    p { a href=(all(shown.as_str())) { "All of them" } }
+                }
+            }))
+        }
     };
     html! {
         (figures(context, queue, now))

@@ -38,12 +38,7 @@ pub(crate) fn page(
             _ => p { a href=(visit.links.overview()) { "To the overview" } },
         }
     };
-    let page = Page {
-        title: error.title(),
-        place: Place::Elsewhere,
-        freshness: None,
-        notice: None,
-        body,
-    };
+    let page =
+        Page { title: error.title(), place: Place::Elsewhere, freshness: None, notice: None, body };
     respond::html(&document(shared, visit, &page, &greeting))
 }

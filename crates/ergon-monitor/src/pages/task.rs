@@ -36,10 +36,7 @@ pub(crate) fn gone(id: TaskId) -> PageError {
     params(("id" = String, Path), ("since" = Option<String>, Query)),
     responses((status = 200, body = TaskView), (status = 204, description = "Unchanged"), (status = 404, body = crate::frame::Problem))
 )]
-pub(crate) async fn get(
-    context: Context,
-    Path(id): Path<String>,
-) -> Result<Response, PageError> {
+pub(crate) async fn get(context: Context, Path(id): Path<String>) -> Result<Response, PageError> {
     let id = id_of(&id)?;
     let (app, with_payloads) = (&context.app, context.principal.may_view_payloads());
     let key = format!("task {with_payloads} {id}");

@@ -62,6 +62,9 @@ fn render(context: &Context, query: &Query, view: &TasksView, now: Timestamp) ->
         (part(&view.states, |states| tabs(context, query, states.as_deref())))
         (filters(context, query))
         (part(&view.count, count))
+        @if context.may(Action::Enqueue) {
+            p { a.button href=(context.visit.links.at("/enqueue")) { "Enqueue a task" } }
+        }
         @if view.tasks.is_empty() {
             (nothing(context, query, view))
         } @else {
@@ -78,11 +81,7 @@ fn render(context: &Context, query: &Query, view: &TasksView, now: Timestamp) ->
     }
 }
 
-fn tabs(
-    context: &Context,
-    query: &Query,
-    states: Option<&[crate::view::StateFigure]>,
-) -> Markup {
+fn tabs(context: &Context, query: &Query, states: Option<&[crate::view::StateFigure]>) -> Markup {
     let rest = query.pairs_but_state();
     let is_all = query.filter.states.is_empty();
     let chosen = |state: State| query.filter.states == state.into();

@@ -56,6 +56,8 @@ mod tests {
         assert_eq!([width(0, 10), width(5, 10), width(10, 10)], [0, 120, 240]);
         assert_eq!((width(1, u64::MAX), width(u64::MAX, u64::MAX), width(0, 0)), (2, 240, 0));
         let markup = bars("<b>", &[Bar { label: "a&b", value: 3, class: "x" }]).into_string();
-        assert!(markup.contains("&lt;b&gt;") && markup.contains("a&amp;b") && !markup.contains("<b>"));
+        assert!(
+            markup.contains("&lt;b&gt;") && markup.contains("a&amp;b") && !markup.contains("<b>")
+        );
     }
 }

@@ -88,7 +88,12 @@ pub(crate) fn error(row: &TaskRow) -> Markup {
 }
 
 /// Queues with their counts.
-pub(crate) fn queues(context: &Context, caption: &str, rows: &[QueueRow], now: Timestamp) -> Markup {
+pub(crate) fn queues(
+    context: &Context,
+    caption: &str,
+    rows: &[QueueRow],
+    now: Timestamp,
+) -> Markup {
     const SHOWN: [State; 5] =
         [State::Pending, State::Running, State::Retrying, State::Scheduled, State::Failed];
     html! {

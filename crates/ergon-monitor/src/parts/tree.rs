@@ -38,16 +38,20 @@ fn value(json: &Json, depth: usize, left: &mut usize) -> Markup {
         }
         Json::Deep(raw) => html! { span.mono { (clean(raw)) } },
         Json::Array(items) => {
-            let rows = |left: &mut usize| html! {
-                @for item in items { @if *left > 0 { li { (value(item, depth + 1, left)) } } }
+            let rows = |left: &mut usize| {
+                html! {
+                    @for item in items { @if *left > 0 { li { (value(item, depth + 1, left)) } } }
+                }
             };
             branch('[', items.len(), ']', depth, left, rows)
         }
         Json::Object(entries) => {
-            let rows = |left: &mut usize| html! {
-                @for (key, item) in entries { @if *left > 0 {
-                    li { bdi.json-key { (clean(key)) } ": " (value(item, depth + 1, left)) }
-                } }
+            let rows = |left: &mut usize| {
+                html! {
+                    @for (key, item) in entries { @if *left > 0 {
+                        li { bdi.json-key { (clean(key)) } ": " (value(item, depth + 1, left)) }
+                    } }
+                }
             };
             branch('{', entries.len(), '}', depth, left, rows)
         }

@@ -169,9 +169,8 @@ impl Watchful {
             return sent;
         }
         let within = self.times.write;
-        let until = self
-            .writes_until
-            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + within)));
+        let until =
+            self.writes_until.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + within)));
         match until.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(Err(too_slow("nothing was taken in time"))),
             Poll::Pending => Poll::Pending,

@@ -57,13 +57,16 @@ impl Query {
                 let state: State = value.parse().map_err(|error| malformed("state", error))?;
                 filter.states = filter.states.union(StateSet::from(state));
             }
-            "queue" => filter.queues.push(QueueName::new(value).map_err(|error| malformed("queue", error))?),
-            "kind" => filter.kinds.push(KindName::new(value).map_err(|error| malformed("kind", error))?),
+            "queue" => filter
+                .queues
+                .push(QueueName::new(value).map_err(|error| malformed("queue", error))?),
+            "kind" => {
+                filter.kinds.push(KindName::new(value).map_err(|error| malformed("kind", error))?);
+            }
             "tag" => filter.tags.push(Tag::new(value).map_err(|error| malformed("tag", error))?),
             "meta" => {
-                let (key, value) = value
-                    .split_once(':')
-                    .ok_or_else(|| malformed("meta", "not like key:value"))?;
+                let (key, value) =
+                    value.split_once(':').ok_or_else(|| malformed("meta", "not like key:value"))?;
                 filter.metadata.push((key.trim().to_owned(), value.trim().to_owned()));
             }
             "from" => filter.created_from = Some(instant("from", value)?),
@@ -155,7 +158,8 @@ fn id(field: &str, value: &str) -> Result<TaskId, PageError> {
 
 fn prefix(value: &str) -> Result<String, PageError> {
     let digits = value.replace('-', "").to_ascii_lowercase();
-    let is_good = (1..=32).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_good =
+        (1..=32).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_good.then_some(digits).ok_or_else(|| malformed("id", "not 1 to 32 hexadecimal digits"))
 }
 
@@ -167,8 +171,7 @@ pub(crate) fn instant(field: &str, value: &str) -> Result<Timestamp, PageError> 
     let civil = value.parse::<DateTime>().map_err(|_error| {
         malformed(field, "not an instant like 2026-01-02T03:04:05Z, nor one without a zone")
     })?;
-    let zoned = civil.to_zoned(TimeZone::UTC).map_err(|error| malformed(field, error))?;
-    Ok(zoned.timestamp())
+    TimeZone::UTC.to_timestamp(civil).map_err(|error| malformed(field, error))
 }
 
 #[cfg(test)]

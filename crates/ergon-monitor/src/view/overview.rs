@@ -60,8 +60,7 @@ impl OverviewView {
                 queues: queues.iter().take(QUEUES_MAX).map(QueueRow::of).collect(),
             }
         });
-        let failures =
-            failures.map(|page| page.tasks.iter().map(TaskRow::of).collect::<Vec<_>>());
+        let failures = failures.map(|page| page.tasks.iter().map(TaskRow::of).collect::<Vec<_>>());
         let view = Self { queues: Part::of(queues), failures: Part::of(failures) };
         Ok(Reading::new(view, cursor, read_at))
     }

@@ -79,10 +79,7 @@ pub(crate) struct QueueView {
 }
 
 impl QueueView {
-    pub(crate) async fn read(
-        shared: &Shared,
-        name: &QueueName,
-    ) -> Result<Reading<Self>, Trouble> {
+    pub(crate) async fn read(shared: &Shared, name: &QueueName) -> Result<Reading<Self>, Trouble> {
         let cursor = cursor(shared).await;
         let read_at = shared.clock.now();
         let inspector = shared.manager.tasks();

@@ -108,7 +108,13 @@ pub(crate) struct Blob {
 }
 
 impl Blob {
-    fn of(shared: &Shared, task: &TaskRecord, origin: Origin, bytes: &[u8], is_shown: bool) -> Self {
+    fn of(
+        shared: &Shared,
+        task: &TaskRecord,
+        origin: Origin,
+        bytes: &[u8],
+        is_shown: bool,
+    ) -> Self {
         let size = Whole::of(bytes.len());
         let shown = |encoding, json, text| Self { bytes: size, encoding, json, text };
         if !is_shown {
@@ -185,12 +191,16 @@ impl TaskView {
                 total: kept.report.total.map(Whole),
                 message: clean(&kept.report.message),
             }),
-            errors: progress.errors.iter().map(|error| ErrorRow {
-                attempt: error.attempt,
-                at: At(error.at),
-                kind: error.kind.as_str(),
-                message: clean(&error.message),
-            }).collect(),
+            errors: progress
+                .errors
+                .iter()
+                .map(|error| ErrorRow {
+                    attempt: error.attempt,
+                    at: At(error.at),
+                    kind: error.kind.as_str(),
+                    message: clean(&error.message),
+                })
+                .collect(),
             metadata: metadata.collect(),
             options: options(task),
             crash_count: progress.crash_count,

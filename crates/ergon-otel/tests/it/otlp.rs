@@ -28,8 +28,8 @@ use crate::{
     support::{PATIENCE, SECRET, What, handle, options, work},
 };
 
-/// How long an export may take, and the end of a provider.
-const LIMIT: Duration = Duration::from_millis(500);
+/// How long an export may take, and the end of a provider, when nobody is there.
+const IMPATIENCE: Duration = Duration::from_millis(500);
 
 /// Providers that export to a collector, in batches and in threads of their own.
 struct Exporting {
@@ -37,18 +37,19 @@ struct Exporting {
     loggers: SdkLoggerProvider,
     meters: SdkMeterProvider,
     telemetry: Telemetry,
+    limit: Duration,
 }
 
 impl Exporting {
-    fn to(address: SocketAddr) -> Self {
+    fn to(address: SocketAddr, limit: Duration) -> Self {
         let resource = || Resource::builder_empty().with_service_name("shop").build();
         macro_rules! exporter {
             ($exporter:ident, $signal:literal) => {
                 $exporter::builder()
                     .with_http()
-                    .with_http_client(Blocking { timeout: LIMIT })
+                    .with_http_client(Blocking { timeout: limit })
                     .with_endpoint(format!("http://{address}/v1/{}", $signal))
-                    .with_timeout(LIMIT)
+                    .with_timeout(limit)
                     .build()
                     .unwrap()
             };
@@ -69,7 +70,7 @@ impl Exporting {
             .logger_provider(&loggers)
             .meter_provider(&meters)
             .build();
-        Self { tracers, loggers, meters, telemetry }
+        Self { tracers, loggers, meters, telemetry, limit }
     }
 
     fn start(&self, store: impl IntoStore) -> (Client, RunningServer) {
@@ -82,9 +83,9 @@ impl Exporting {
     /// Ends the providers, and answers whether all was exported.
     fn shutdown(&self) -> bool {
         let results = [
-            self.tracers.shutdown_with_timeout(LIMIT),
-            self.loggers.shutdown_with_timeout(LIMIT),
-            self.meters.shutdown_with_timeout(LIMIT),
+            self.tracers.shutdown_with_timeout(self.limit),
+            self.loggers.shutdown_with_timeout(self.limit),
+            self.meters.shutdown_with_timeout(self.limit),
         ];
         results.iter().all(Result::is_ok)
     }
@@ -116,7 +117,7 @@ fn spans(received: &Received) -> Vec<&Span> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_gets_linked_spans_metrics_and_exceptions() {
     let collector = Collector::start(Manner::Polite);
-    let exporting = Exporting::to(collector.address);
+    let exporting = Exporting::to(collector.address, Duration::from_secs(60));
     let store = MemoryStore::new();
     let (client, server) = exporting.start(store);
     let good = client.enqueue(work(What::Answer)).await.unwrap();
@@ -184,7 +185,7 @@ async fn a_collector_gets_linked_spans_metrics_and_exceptions() {
 
 /// Runs tasks while the collector is as it is, and ends in time.
 async fn check_that_tasks_run_on(address: SocketAddr) {
-    let exporting = Exporting::to(address);
+    let exporting = Exporting::to(address, IMPATIENCE);
     let (client, server) = exporting.start(MemoryStore::new());
     let began = Instant::now();
     let works = std::iter::repeat_with(|| work(What::Answer)).take(5_000);

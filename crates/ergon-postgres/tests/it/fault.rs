@@ -2,6 +2,7 @@
 
 mod cancel;
 mod freeze;
+mod journal;
 mod kill;
 mod load;
 mod network;

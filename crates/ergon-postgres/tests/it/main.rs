@@ -6,6 +6,7 @@ mod attack;
 mod connect;
 mod doorbell;
 mod fault;
+mod journal;
 mod keeper;
 mod migrate;
 mod model;

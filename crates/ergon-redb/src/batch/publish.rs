@@ -42,6 +42,7 @@ impl Effects {
     /// Changes what is in memory.
     pub(crate) fn publish(self, live: &mut Live) -> Notices {
         let mut notices = Notices::default();
+        live.is_adopting = false;
         live.names.mark_saved(self.saved_names);
         notices.has_events = live.journal.publish(self.journal.as_ref());
         for (number, row) in self.queues {

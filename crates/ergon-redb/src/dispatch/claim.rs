@@ -90,8 +90,7 @@ fn begin(shared: &Shared, states: Vec<(TaskState, ClaimedTask)>) -> Vec<ClaimedT
         // A commit may have changed the task since it was read.
         running.is_cancel_requested |= state.progress.cancel_requested;
         running.state.get_or_insert_with(|| Box::new(state));
-        running.attempt = task.attempt;
-        if std::mem::replace(&mut running.is_told, true) {
+        if running.attempt.replace(task.attempt).is_some() {
             // The commit has told of the claim.
         } else if is_watched {
             let (key, event) = (running.key(task.id), running.started(task.run_at));
@@ -144,8 +143,7 @@ fn take(shared: &Shared, request: &ClaimRequest, now: i64) -> (Known, Vec<(Held,
             is_over: false,
             is_noted: false,
             is_cancel_requested: false,
-            attempt: 0,
-            is_told: false,
+            attempt: None,
             report: None,
             state: None,
         };

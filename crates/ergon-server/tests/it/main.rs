@@ -19,7 +19,11 @@ mod layers;
 #[cfg(test)]
 mod leases;
 #[cfg(test)]
+mod operating;
+#[cfg(test)]
 mod panics;
+#[cfg(test)]
+mod presence;
 #[cfg(test)]
 mod queues;
 #[cfg(test)]
@@ -30,5 +34,7 @@ mod shutdown;
 mod signals;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod statistics;
 #[cfg(test)]
 mod support;

@@ -31,6 +31,8 @@ const NANOS_MAX: f64 = 200.0;
 struct Cost {
     /// Time of the publisher an event, in nanoseconds.
     nanos: f64,
+    /// The same, while it had a processor: readers want one too, and there may be too few.
+    cpu_nanos: f64,
     /// Part of the events that the readers were told; what is missing they were told they missed.
     told: f64,
 }
@@ -71,8 +73,10 @@ pub(super) fn by_readers(plan: &Plan) -> Result<Vec<Measure>> {
             one.push(of_one);
             hundred.push(of_hundred);
             hundred.push_raw(of_one);
-            one.note("told", costs[1].told);
-            hundred.note("told", costs[2].told);
+            for (measure, cost) in [(&mut one, costs[1]), (&mut hundred, costs[2])] {
+                measure.note("told", cost.told);
+                measure.note("on_cpu_ns", cost.cpu_nanos);
+            }
         }
         measures.extend([none, one, hundred]);
     }
@@ -119,14 +123,15 @@ fn publish(plan: &Plan, batch: usize, readers: Readers) -> Result<Cost> {
             is_done.store(true, Relaxed);
             took
         });
-        let took = publisher.await.context("publish")?;
+        let (took, on_cpu) = publisher.await.context("publish")??;
         drop(stuck);
         running.shutdown().await;
         let told: u64 = reading.join_all().await.iter().sum();
         let expected = events * u64::try_from(std::cmp::max(readers.reading, 1))?;
         // Counts are far below 2^53.
         let (events, told, expected) = (events as f64, told as f64, expected as f64);
-        Ok(Cost { nanos: took.as_secs_f64() * 1e9 / events, told: told / expected })
+        let nanos = |time: Duration| time.as_secs_f64() * 1e9 / events;
+        Ok(Cost { nanos: nanos(took), cpu_nanos: nanos(on_cpu), told: told / expected })
     })
 }
 
@@ -139,14 +144,23 @@ async fn read(mut all: Subscription) -> u64 {
     told
 }
 
-fn publish_all(sink: &Bus, events: u64, batch: usize) -> Duration {
+/// How long it took, and how long this thread had a processor meanwhile.
+fn publish_all(sink: &Bus, events: u64, batch: usize) -> Result<(Duration, Duration)> {
     let batch: Vec<_> = (0..batch).map(event).collect();
     let calls = events / batch.len() as u64;
-    let began = Instant::now();
+    let (began, cpu_before) = (Instant::now(), on_cpu()?);
     for _ in 0..calls {
         sink.publish(&batch);
     }
-    began.elapsed()
+    Ok((began.elapsed(), on_cpu()?.saturating_sub(cpu_before)))
+}
+
+/// How long this thread has had a processor.
+fn on_cpu() -> Result<Duration> {
+    let path = "/proc/thread-self/schedstat";
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {path}"))?;
+    let nanos = text.split_whitespace().next().with_context(|| format!("nothing in {path}"))?;
+    Ok(Duration::from_nanos(nanos.parse()?))
 }
 
 /// The start of an attempt, as a server tells it.

@@ -143,6 +143,7 @@ mod tests {
             created_at: now,
             progress,
             state: State::Completed,
+            report: None,
         };
         compare(id, &stories.of[&id], Some(&record), &mut report).unwrap();
         assert_eq!(report.doubled, Vec::<String>::new());

@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result};
 use ergon_core::{
     EventKind, Now, Phase, Store, TaskId, TaskRecord, WatcherName,
-    store::{Changes, Cursor, Observe as _, Watch},
+    store::{Changes, Cursor, Watch},
 };
 use serde::{Deserialize, Serialize};
 

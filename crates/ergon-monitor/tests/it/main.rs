@@ -1,0 +1,11 @@
+//! The monitor as browsers and programs meet it: its routes on a store in memory, and a real socket.
+
+mod access;
+mod content;
+mod guard;
+mod limits;
+mod orders;
+mod pages;
+mod polling;
+mod rig;
+mod standalone;
