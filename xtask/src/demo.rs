@@ -1,37 +1,22 @@
-//! Runs the main example on real files.
+//! Runs the demo: tasks of many kinds, and the monitor that watches them.
 
-use std::{
-    ffi::OsString,
-    path::{PathBuf, absolute},
-    process::ExitCode,
-};
+use std::{ffi::OsString, process::ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
-use crate::{
-    command::{cargo, pass_through},
-    workspace,
-};
+use crate::command::{cargo, pass_through};
 
-/// What the example works on.
+/// How the demo runs.
 #[derive(Args, Debug)]
 pub(crate) struct Request {
-    /// The directory whose files are summed; the `crates` folder of this repository by default
-    directory: Option<PathBuf>,
-    /// Further arguments of the example, such as `--throttle-ms 5`
+    /// Options of the demo itself, such as `--seconds 60` or `--listen 127.0.0.1:8080`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }
 
-/// Builds and runs the example; its exit code becomes ours.
+/// Builds and runs the demo; its exit code becomes ours.
 pub(crate) fn run(request: &Request) -> Result<ExitCode> {
-    let directory = match &request.directory {
-        Some(directory) => absolute(directory)
-            .with_context(|| format!("find the directory {}", directory.display()))?,
-        None => workspace::root().join("crates"),
-    };
-    let mut command =
-        cargo(["run", "--release", "-p", "ergon-examples", "--bin", "checksum", "--"]);
-    pass_through(command.arg(directory).args(&request.arguments))
+    let mut command = cargo(["run", "--release", "-p", "ergon-examples", "--bin", "demo", "--"]);
+    pass_through(command.args(&request.arguments))
 }

@@ -8,6 +8,7 @@
 mod bench;
 mod ci;
 mod command;
+mod checksum;
 mod demo;
 mod deny;
 mod layers;
@@ -48,6 +49,8 @@ enum Task {
     /// Kill a process again and again, then audit what its store kept
     Torture(torture::Request),
     /// Build and run the main example: checksums of a directory, as durable tasks
+    Checksum(checksum::Request),
+    /// Build and run the demo: tasks of many kinds, and the monitor that watches them
     Demo(demo::Request),
 }
 
@@ -64,6 +67,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test(selection) => return test::run_and_report(&selection),
         Task::Bench(request) => return bench::run(&request),
         Task::Torture(request) => return torture::run(&request),
+        Task::Checksum(request) => return checksum::run(&request),
         Task::Demo(request) => return demo::run(&request),
         Task::Postgres(request) => return postgres::run(&request),
         Task::Setup => setup::run()?,

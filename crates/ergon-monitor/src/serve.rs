@@ -18,7 +18,7 @@ use tokio::{
 };
 use tower::ServiceExt as _;
 
-use self::watch::{Guarded, Times, Watchful, Whereabouts};
+use self::watch::{Guarded, Times, Turns, Watchful};
 use crate::{
     auth::Auth,
     error::{MonitorError, PageError},
@@ -145,19 +145,20 @@ fn connection(
         idle: config.idle_timeout,
         write: config.write_timeout,
     };
-    let whereabouts = Whereabouts::default();
-    let stream = Watchful::new(stream, times, whereabouts.clone());
+    let turns = Turns::new();
+    let stream = Watchful::new(stream, times, turns.clone());
     let routes = routes.clone();
+    let entering = turns.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request: Request = request.map(axum::body::Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
-        let (routes, busy) = (routes.clone(), whereabouts.enter());
+        let (routes, busy) = (routes.clone(), entering.enter());
         async move {
             let answered = routes.oneshot(request).await;
             answered.map(|response: Response| response.map(|body| Guarded::new(body, busy)))
         }
     });
-    // The stream itself watches the time.
+    // The time is watched over by ourselves, also between two requests.
     let served = http1::Builder::new()
         .header_read_timeout(None)
         .max_headers(64)
@@ -165,9 +166,12 @@ fn connection(
         .serve_connection(TokioIo::new(stream), service);
     let served = graceful.watch(served);
     async move {
-        // A connection that breaks off is nobody's fault here.
-        if let Err(error) = served.await {
-            tracing::debug!(error = %error, "a connection broke off");
+        tokio::select! {
+            // A connection that breaks off is nobody's fault here.
+            ended = served => if let Err(error) = ended {
+                tracing::debug!(error = %error, "a connection broke off");
+            },
+            () = turns.exhausted(times) => tracing::debug!("a connection was silent for too long"),
         }
         drop(place);
     }

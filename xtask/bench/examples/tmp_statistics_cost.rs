@@ -55,10 +55,16 @@ fn fold() {
     }
 }
 
+fn cpu() -> f64 {
+    let s = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let f: Vec<&str> = s[s.rfind(')').unwrap()..].split(' ').collect();
+    (f[12].parse::<f64>().unwrap() + f[13].parse::<f64>().unwrap()) / 100.0
+}
 #[tokio::main]
 async fn main() {
     fold();
     let tasks: u64 = std::env::args().nth(1).and_then(|a| a.parse().ok()).unwrap_or(100_000);
+    let mut cpus = [vec![], vec![]];
     let mut times = [vec![], vec![]];
     for round in 0..12 {
         for which in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
@@ -66,7 +72,9 @@ async fn main() {
             let store = RedbStore::open(dir.path().join("f.redb")).await.unwrap();
             let client = Client::new(store.clone());
             for c in (0..tasks).collect::<Vec<_>>().chunks(4000) { client.enqueue_many(c.iter().map(|&n| Noop(n))).await.unwrap(); }
+            let c0 = cpu();
             let t = drain(&store.clone().into_store(), tasks, which == 1).await;
+            cpus[which].push((cpu() - c0) * 1e6 / tasks as f64);
             store.close().await.unwrap();
             times[which].push(tasks as f64 / t.as_secs_f64());
         }
@@ -75,18 +83,8 @@ async fn main() {
         v.sort_by(f64::total_cmp);
         println!("redb drain {name}: median {:.0}/s, best {:.0}/s", v[v.len()/2], v[v.len()-1]);
     }
-    let mut times = [vec![], vec![]];
-    for round in 0..6 {
-        for which in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
-            let store = ergon_testing::MemoryStore::new();
-            let client = Client::new(store.clone());
-            client.enqueue_many((0..3000).map(Noop)).await.unwrap();
-            let t = drain(&store.into_store(), 3000, which == 1).await;
-            times[which].push(3000.0 / t.as_secs_f64());
-        }
-    }
-    for (name, v) in ["without", "with"].iter().zip(&mut times) {
+    for (name, v) in ["without", "with"].iter().zip(&mut cpus) {
         v.sort_by(f64::total_cmp);
-        println!("memory drain {name}: median {:.0}/s, best {:.0}/s", v[v.len()/2], v[v.len()-1]);
+        println!("redb drain {name}: cpu median {:.2} us a task, least {:.2}", v[v.len()/2], v[0]);
     }
 }

@@ -5,10 +5,7 @@ use std::{
     future::Future as _,
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -19,6 +16,7 @@ use hyper::body::{Frame, SizeHint};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::Notify,
     time::{Instant, Sleep, sleep_until},
 };
 
@@ -30,29 +28,81 @@ pub(super) struct Times {
     pub(super) write: Duration,
 }
 
-/// Whether requests of a connection are under way: then it is not the turn of the other end.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Whereabouts(Arc<AtomicUsize>);
+/// Whose turn it is on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Ours: so many requests are under way.
+    Ours(usize),
+    /// The other end's, since then: the first byte of a request is to come.
+    Idle(Instant),
+    /// The other end's, since then: the rest of a head is to come.
+    Head(Instant),
+}
 
-impl Whereabouts {
+/// Follows whose turn it is.
+#[derive(Clone, Debug)]
+pub(super) struct Turns(Arc<(Mutex<Turn>, Notify)>);
+
+impl Turns {
+    /// Whoever connects says at once what for.
+    pub(super) fn new() -> Self {
+        Self(Arc::new((Mutex::new(Turn::Head(Instant::now())), Notify::new())))
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, change: impl FnOnce(Turn) -> Turn) {
+        let mut turn = self.turn();
+        let changed = change(*turn);
+        if *turn != changed {
+            *turn = changed;
+            drop(turn);
+            self.0.1.notify_one();
+        }
+    }
+
     /// A request begins.
     pub(super) fn enter(&self) -> Busy {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        self.set(|turn| match turn {
+            Turn::Ours(requests) => Turn::Ours(requests + 1),
+            Turn::Idle(_) | Turn::Head(_) => Turn::Ours(1),
+        });
         Busy(self.clone())
     }
 
-    fn is_busy(&self) -> bool {
-        self.0.load(Ordering::SeqCst) > 0
+    /// Waits until the other end has had its turn for too long.
+    pub(super) async fn exhausted(&self, times: Times) {
+        loop {
+            let turn = *self.turn();
+            let until = match turn {
+                Turn::Ours(_) => None,
+                Turn::Idle(since) => Some(since + times.idle),
+                Turn::Head(since) => Some(since + times.head),
+            };
+            let changed = self.0.1.notified();
+            match until {
+                None => changed.await,
+                Some(until) => tokio::select! {
+                    () = changed => {}
+                    () = sleep_until(until) => return,
+                },
+            }
+        }
     }
 }
 
 /// A request is under way as long as this lives.
 #[derive(Debug)]
-pub(super) struct Busy(Whereabouts);
+pub(super) struct Busy(Turns);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::SeqCst);
+        self.0.set(|turn| match turn {
+            Turn::Ours(requests) if requests > 1 => Turn::Ours(requests - 1),
+            Turn::Ours(_) | Turn::Idle(_) | Turn::Head(_) => Turn::Idle(Instant::now()),
+        });
     }
 }
 
@@ -89,38 +139,18 @@ impl hyper::body::Body for Guarded {
     }
 }
 
-/// What the other end is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wait {
-    /// For nothing: a request is under way.
-    Nothing,
-    /// For the first byte of a request.
-    Idle,
-    /// For the rest of a head.
-    Head,
-}
-
 /// The stream of a connection.
 #[derive(Debug)]
 pub(super) struct Watchful {
     stream: TcpStream,
-    times: Times,
-    whereabouts: Whereabouts,
-    wait: Wait,
-    reads_until: Pin<Box<Sleep>>,
+    write: Duration,
+    turns: Turns,
     writes_until: Option<Pin<Box<Sleep>>>,
 }
 
 impl Watchful {
-    pub(super) fn new(stream: TcpStream, times: Times, whereabouts: Whereabouts) -> Self {
-        // Whoever connects says at once what for.
-        let reads_until = Box::pin(sleep_until(Instant::now() + times.head));
-        Self { stream, times, whereabouts, wait: Wait::Head, reads_until, writes_until: None }
-    }
-
-    fn wait_for(&mut self, wait: Wait, within: Duration) {
-        self.wait = wait;
-        self.reads_until.as_mut().reset(Instant::now() + within);
+    pub(super) const fn new(stream: TcpStream, times: Times, turns: Turns) -> Self {
+        Self { stream, write: times.write, turns, writes_until: None }
     }
 }
 
@@ -137,23 +167,13 @@ impl AsyncRead for Watchful {
         let this = self.get_mut();
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(context, buffer);
-        if this.whereabouts.is_busy() {
-            this.wait = Wait::Nothing;
-            return read;
+        if buffer.filled().len() > before {
+            this.turns.set(|turn| match turn {
+                Turn::Idle(_) => Turn::Head(Instant::now()),
+                Turn::Ours(_) | Turn::Head(_) => turn,
+            });
         }
-        if read.is_ready() {
-            if buffer.filled().len() > before && this.wait != Wait::Head {
-                this.wait_for(Wait::Head, this.times.head);
-            }
-            return read;
-        }
-        if this.wait == Wait::Nothing {
-            this.wait_for(Wait::Idle, this.times.idle);
-        }
-        match this.reads_until.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Err(too_slow("nothing more came in time"))),
-            Poll::Pending => Poll::Pending,
-        }
+        read
     }
 }
 
@@ -168,7 +188,7 @@ impl Watchful {
             self.writes_until = None;
             return sent;
         }
-        let within = self.times.write;
+        let within = self.write;
         let until =
             self.writes_until.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + within)));
         match until.as_mut().poll(context) {

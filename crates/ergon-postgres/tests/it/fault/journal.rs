@@ -131,3 +131,36 @@ async fn who_waits_while_the_server_restarts_hears_of_what_comes_after() {
     let page = healed(|| store.changes(&cursor, 10)).await;
     assert_eq!((page.gap, page.events.len()), (None, 1));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn numbers_of_transactions_that_a_crash_gives_again_are_read() {
+    let slow = Settings::default().set("wal_writer_delay", "10s").set("autovacuum", "off");
+    let Some(site) = site(slow).await else { return };
+    let store = site.store(options().listen(false).housekeeping(false)).await;
+    let watch = Watch::durable(WatcherName::new("test").unwrap());
+    let watched = store.watch(&watch).await.unwrap().cursor;
+    for is_latest in [true, false] {
+        store.insert(&tasks(1), Now::Store).await.unwrap();
+        // They end without waiting for the disk, and nobody would know of them after a crash.
+        let forgotten = "SET synchronous_commit = off; CREATE TABLE IF NOT EXISTS forgotten (x int)";
+        site.act(|cluster| cluster.execute(forgotten)).unwrap();
+        let forgotten = "SET synchronous_commit = off; DO $$ BEGIN FOR i IN 1..50 LOOP \
+                         INSERT INTO forgotten VALUES (i); COMMIT; END LOOP; END $$";
+        site.act(|cluster| cluster.execute(forgotten)).unwrap();
+        let cursor = match is_latest {
+            true => store.latest().await.unwrap(),
+            false => store.changes(&watched, 100).await.unwrap().cursor,
+        };
+        site.act(|cluster| cluster.restart(Mode::Immediate)).unwrap();
+        let mut expected = BTreeSet::new();
+        for _ in 0..10 {
+            let batch = tasks(1);
+            healed(|| store.insert(&batch, Now::Store)).await;
+            expected.insert(batch[0].id);
+        }
+        let page = store.changes(&cursor, 100).await.unwrap();
+        let told = page.events.iter().filter_map(|recorded| recorded.event.task_ref());
+        assert_eq!(told.map(|task| task.id).collect::<BTreeSet<_>>(), expected, "{is_latest}");
+        assert_eq!((page.gap, page.more), (None, false));
+    }
+}
