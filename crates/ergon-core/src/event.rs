@@ -171,6 +171,6 @@ mod tests {
 
     #[test]
     fn an_event_is_small_enough_to_be_copied_by_the_thousand() {
-        assert!(size_of::<Event>() <= 136, "{}", size_of::<Event>());
+        assert!(size_of::<Event>() <= 144, "{}", size_of::<Event>());
     }
 }

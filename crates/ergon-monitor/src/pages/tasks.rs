@@ -9,6 +9,7 @@ use crate::{
     error::PageError,
     parts::{ago, empty, form, layout::Place, number, part, state, table, text},
     respond::{Shown, read, respond},
+    text::clean,
     value::grouped,
     view::{
         filter::Query,
@@ -117,7 +118,7 @@ fn filters(context: &Context, query: &Query) -> Markup {
         let shown = if values.is_empty() { vec![""] } else { values };
         html! {
             @for value in shown {
-                label { (label) " " input name=(name) value=(value) placeholder=(hint) size="14"; }
+                label { (label) " " input name=(name) value=(clean(value)) placeholder=(hint) size="14"; }
             }
         }
     };

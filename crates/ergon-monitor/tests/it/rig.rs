@@ -109,6 +109,7 @@ pub(crate) struct Rig {
     pub(crate) clock: VirtualClock,
     pub(crate) told: Arc<Told>,
     pub(crate) monitor: Monitor,
+    client: Client,
     router: Router,
 }
 
@@ -136,7 +137,8 @@ impl Rig {
             .build()
             .unwrap();
         let router = monitor.router();
-        Self { store, faulty, clock, told, monitor, router }
+        let client = Client::builder(store.clone()).clock(Arc::new(clock.clone())).build();
+        Self { store, faulty, clock, told, monitor, client, router }
     }
 
     /// Sends a request as it is, from this address.
@@ -190,9 +192,7 @@ impl Rig {
     }
 
     pub(crate) async fn task_with(&self, change: impl FnOnce(&mut NewTask)) -> TaskId {
-        let client =
-            Client::builder(self.store.clone()).clock(Arc::new(self.clock.clone())).build();
-        let mut task = client.enqueue_json("mail.send", "hello").into_new_task().unwrap();
+        let mut task = self.client.enqueue_json("mail.send", "hello").into_new_task().unwrap();
         task.spec = TaskSpec::new(KindName::new("mail.send").unwrap(), r#"{"to":"ada"}"#);
         change(&mut task);
         self.store.insert(&[task.clone()], Now::Store).await.unwrap();
@@ -214,7 +214,9 @@ impl Rig {
         let hour = Duration::from_secs(3600);
         let id = self
             .task_with(|task| {
-                task.priority = i16::MAX;
+                // What is claimed goes before what waits.
+                let waits = matches!(state, State::Pending | State::Scheduled);
+                task.priority = if waits { 0 } else { i16::MAX };
                 change(task);
                 if state == State::Scheduled {
                     task.run_at = RunAt::After(hour);

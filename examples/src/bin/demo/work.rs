@@ -71,7 +71,7 @@ async fn resize_image(image: ResizeImage, context: Context) -> Result<(), TaskEr
     for (done, width) in (0..).zip(&image.widths) {
         let report = ProgressReport::new(done).of(total);
         context.report(report.message(format!("{width} px wide")));
-        take(700).await;
+        take(150).await;
     }
     assert!(!happens(60), "index out of bounds: the len is 3 but the index is 3");
     Ok(())
