@@ -72,8 +72,8 @@ pub(crate) enum PageError {
     /// The body is larger than can be taken.
     #[error("the body exceeds {0} bytes")]
     BodyTooLarge(usize),
-    /// The query is longer than can be taken.
-    #[error("the query exceeds {0} bytes")]
+    /// The address is longer than can be taken.
+    #[error("the address is too long: its query may have {0} bytes")]
     QueryTooLong(usize),
     /// The body took too long to arrive.
     #[error("the body did not arrive in time")]
@@ -177,6 +177,9 @@ pub(crate) enum Trouble {
     /// It took too long.
     #[error("the store did not answer within {0} s")]
     Late(String),
+    /// An order took too long.
+    #[error("the store did not answer within {0} s: the order may have been carried out, or not")]
+    Unsure(String),
     /// It failed; what it said is in the log under this reference.
     #[error("the store reported a failure (reference {0})")]
     Failed(String),

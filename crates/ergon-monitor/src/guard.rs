@@ -18,6 +18,9 @@ use crate::{config::MonitorConfig, error::PageError, shared::App, visit::Visit};
 /// The names under which a monitor always answers.
 const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
+/// Longest path: room for the longest name of a queue, every byte of it escaped, and then some.
+const PATH_BYTES_MAX: usize = 1_024;
+
 /// Says whether a request is taken at all.
 ///
 /// A page of another site can make a browser ask any address under a name of its own choosing, and
@@ -33,7 +36,7 @@ pub(crate) async fn check(State(app): State<App>, request: Request, next: Next) 
     if !is_meant {
         return PageError::Misdirected.into_response();
     }
-    if visit.query.len() > app.config.query_bytes_max {
+    if visit.query.len() > app.config.query_bytes_max || visit.path.len() > PATH_BYTES_MAX {
         return PageError::QueryTooLong(app.config.query_bytes_max).into_response();
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD | Method::POST) {

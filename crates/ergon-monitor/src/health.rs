@@ -9,9 +9,16 @@ use axum::{
 use http::{StatusCode, header::CONTENT_TYPE};
 use serde::Serialize;
 
-use crate::{error::PageError, respond::json_of, shared::App, visit::Visit};
+use crate::{
+    bound::report,
+    cache::Reading,
+    error::{PageError, Trouble},
+    respond::json_of,
+    shared::App,
+    visit::Visit,
+};
 
-/// Longest time in which the store has to answer.
+/// In which time the store has to answer, and for how long its answer stands.
 const READY_WITHIN: Duration = Duration::from_secs(1);
 
 /// Says that the process lives; asks nothing of the store.
@@ -29,11 +36,11 @@ struct Readiness {
 /// Says whether the store answers; why not, only to those who may come in.
 pub(crate) async fn ready(State(app): State<App>, request: Request) -> Response {
     let (parts, _body) = request.into_parts();
-    let asked = tokio::time::timeout(READY_WITHIN, app.manager.store().latest()).await;
-    let reason = match asked {
-        Ok(Ok(_cursor)) => None,
-        Ok(Err(error)) => Some(error.to_string()),
-        Err(_elapsed) => Some("the store did not answer within 1 s".to_owned()),
+    // Whoever asks, and however often: the store is asked once a second.
+    let found = app.cache.get("ready".to_owned(), READY_WITHIN, READY_WITHIN, || ask(&app)).await;
+    let reason = match found {
+        Ok(found) => found.stale.map(|trouble| trouble.to_string()),
+        Err(trouble) => Some(trouble.to_string()),
     };
     if reason.is_none() {
         return json_of(&Readiness { status: "ready", reason });
@@ -46,6 +53,15 @@ pub(crate) async fn ready(State(app): State<App>, request: Request) -> Response 
     let mut response = json_of(&Readiness { status: "not ready", reason });
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     response
+}
+
+async fn ask(app: &App) -> Result<Reading<()>, Trouble> {
+    let asked = tokio::time::timeout(READY_WITHIN, app.manager.store().latest()).await;
+    match asked {
+        Ok(Ok(_cursor)) => Ok(Reading::new((), None, app.clock.now())),
+        Ok(Err(error)) => Err(report("readiness", &error)),
+        Err(_elapsed) => Err(Trouble::Late(READY_WITHIN.as_secs().to_string())),
+    }
 }
 
 /// Answers the metrics of the program around the monitor, if it gave any.

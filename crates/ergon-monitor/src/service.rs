@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::{
     audit::{Order, Stage},
     auth::Action,
-    error::PageError,
+    error::{PageError, Trouble},
     visit::Context,
 };
 
@@ -90,7 +90,8 @@ where
         context.app.cache.forget();
         let came = match carried_out {
             Ok(came) => came,
-            Err(late) => Err(PageError::Store(late)),
+            Err(Trouble::Late(seconds)) => Err(PageError::Store(Trouble::Unsure(seconds))),
+            Err(trouble) => Err(PageError::Store(trouble)),
         };
         let stage = match &came {
             Ok(Came { changed, outcome, .. }) => {

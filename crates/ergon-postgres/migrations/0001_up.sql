@@ -232,6 +232,38 @@ CREATE TABLE ergon.journal (
         autovacuum_vacuum_cost_delay = 0, autovacuum_vacuum_insert_threshold = -1);
 CREATE INDEX journal_xid ON ergon.journal (xid, id);
 
+-- Record what the statements do that are sent most often: a call that is not made costs them less than an
+-- insert that inserts nothing. The entry is numbered by the call, after what its arguments are made of.
+CREATE FUNCTION ergon.record_enqueued(
+  at timestamptz, pack uuid, off smallint, lane int, kind int, run_at timestamptz
+) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+BEGIN
+  INSERT INTO ergon.journal (at, events, event, pack, first, n, lane, kind, attempt, instant)
+  VALUES (record_enqueued.at, 1, '{1}', ARRAY[record_enqueued.pack], ARRAY[record_enqueued.off], '{1}',
+    ARRAY[record_enqueued.lane], ARRAY[record_enqueued.kind], '{0}', ARRAY[record_enqueued.run_at]);
+  RETURN true;
+END
+$$;
+
+-- Of ranges of tasks that completed at their first attempt, those of the leases `held`, which began at `began`.
+CREATE FUNCTION ergon.record_completed(
+  at timestamptz, held bigint[], began timestamptz[], token bigint[], pack uuid[], first smallint[], n smallint[],
+  lane int[], kind int[]
+) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+BEGIN
+  INSERT INTO ergon.journal (at, events, event, pack, first, n, lane, kind, attempt, instant)
+  SELECT record_completed.at, sum(u.n), '{4}', array_agg(u.pack), array_agg(u.first), array_agg(u.n),
+    array_agg(u.lane), array_agg(u.kind), '{1}', array_agg(h.began)
+  FROM unnest(record_completed.token, record_completed.pack, record_completed.first, record_completed.n,
+      record_completed.lane, record_completed.kind) AS u(token, pack, first, n, lane, kind)
+  JOIN unnest(record_completed.held, record_completed.began) AS h(token, began) ON h.token = u.token
+  HAVING count(*) > 0;
+  RETURN FOUND;
+END
+$$;
+
 -- What is known of the journal as a whole.
 CREATE TABLE ergon.journal_state (
   sole boolean PRIMARY KEY DEFAULT true CHECK (sole),

@@ -3,7 +3,8 @@
 //! One thread writes. What callers ask for while it commits is carried out together in the next
 //! transaction, and acknowledged after the fsync. Claims are served from memory and write nothing:
 //! when the process is gone, so are its claims, and the tasks are ready again when the file is next
-//! opened. `FORMAT.md` beside this crate's manifest draws every byte of the file.
+//! opened. While somebody watches, each commit writes down what it made happen. `FORMAT.md` beside
+//! this crate's manifest draws every byte of the file.
 //!
 //! Use [`RedbStore`] with `ergon_core::Client` and `ergon_server::Server`.
 

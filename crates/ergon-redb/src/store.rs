@@ -164,7 +164,8 @@ impl RedbStore {
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Compares every counter and index with the records of the tasks. Reads the whole store.
+    /// Compares every counter and index with the records of the tasks, and reads the journal. Reads the
+    /// whole store.
     ///
     /// # Errors
     ///

@@ -6,7 +6,8 @@ use std::{
 };
 
 use ergon_core::{
-    Clock, Event, EventSink, ServerId, StoreError, document::Put, failure, statistics,
+    ClaimedTask, Clock, Event, ServerId, StoreError, TaskEvent, Timestamp, document::Put, failure,
+    record::TaskSpec, statistics,
 };
 use tokio::time::sleep;
 
@@ -25,7 +26,7 @@ const CHUNK: usize = 500;
 /// How long the store may take for the last counts, so that they do not hold the end up.
 const LAST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Counts what the server tells its sinks.
+/// Counts what the server commits, as its sinks are told it.
 #[derive(Debug)]
 pub(crate) struct Counting {
     clock: Arc<dyn Clock>,
@@ -69,22 +70,40 @@ impl Counting {
     }
 }
 
-impl EventSink for Counting {
-    fn publish(&self, events: &[Event]) {
-        let now = self.clock.now();
-        let mut collectors = self.lock();
-        collectors.statistics.fold(events, now);
-        collectors.failures.fold(events, now);
+impl Counting {
+    /// Counts several events.
+    pub(crate) fn count(&self, count: impl FnOnce(&mut Count<'_>)) {
+        count(&mut Count { now: self.clock.now(), collectors: &mut self.lock() });
+    }
+}
+
+/// Counts events one by one, without making any: names need not be cloned to be counted.
+pub(crate) struct Count<'c> {
+    now: Timestamp,
+    collectors: &'c mut Collectors,
+}
+
+impl Count<'_> {
+    pub(crate) fn add(&mut self, task: &ClaimedTask, event: &TaskEvent) {
+        let Self { now, collectors } = self;
+        let TaskSpec { queue, kind, .. } = &task.spec;
+        collectors.statistics.count(queue, kind, event, *now);
+        collectors.failures.count(task.id, kind, event, *now);
+    }
+
+    pub(crate) fn fold(&mut self, events: &[Event]) {
+        self.collectors.statistics.fold(events, self.now);
+        self.collectors.failures.fold(events, self.now);
     }
 }
 
 /// Writes the counts down now and then, until the server has ended.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    let Some(counting) = shared.counting.clone() else { return };
+    let Some(counting) = &shared.counting else { return };
     let end = shared.signals.end.clone();
     let writing = async {
         let mut restarts = Restarts::new(&shared.gauges.count, &end);
-        while let Err(panic) = caught_async(writes(&shared, &counting)).await
+        while let Err(panic) = caught_async(writes(&shared, counting)).await
             && restarts.wait(panic).await
         {}
     };

@@ -10,6 +10,7 @@ use crate::{
     call::{Backoff, Restarts, caught_async, jittered, step_back, within},
     shared::Shared,
     status::Gauge,
+    telling,
 };
 
 pub(crate) mod operator;
@@ -84,7 +85,7 @@ async fn ticks(shared: &Shared, driven: &impl Loop) {
             match within(SWEEP_TIMEOUT, driven.run(shared)).await {
                 Ok(report) => {
                     backoff.reset();
-                    shared.sinks.publish(&report.events);
+                    telling::publish(shared, &report.events);
                     gauge.succeeded(report.done, report.skipped);
                     fruitless = if report.done == 0 { fruitless + 1 } else { 0 };
                     if !report.more || fruitless >= FRUITLESS_MAX {

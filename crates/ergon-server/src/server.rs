@@ -201,27 +201,22 @@ impl Server {
         let now = parts.clock.now();
         let (sender, receiver) = mpsc::channel(parts.config.outcomes_max);
         let server = parts.ids.next_server(now);
-        let mut sinks = parts.sinks;
         let counting =
             parts.config.statistics.then(|| Counting::new(server, Arc::clone(&parts.clock)));
-        let counting = counting.map(Arc::new);
-        if let Some(counting) = &counting {
-            sinks.push(Arc::<Counting>::clone(counting));
-        }
         let operations_came = Arc::<Notify>::default();
         let waker = Arc::clone(&operations_came);
         let manager = Manager::new(&parts.store)
             .clock(Arc::clone(&parts.clock))
             .id_source(Arc::clone(&parts.ids))
             .owned_by(server)
-            .sinks(&sinks)
+            .sinks(&parts.sinks)
             .on_operation(move || waker.notify_one());
         let shared = Arc::new(Shared {
             id: server,
             limits: parts.store.capabilities().limits,
             store: parts.store,
             home: Arc::new(Home { server, client: parts.client, reports: Reports::default() }),
-            sinks,
+            sinks: parts.sinks,
             profile: presence::profile(parts.calling, now, &parts.slots, &parts.registry),
             counting,
             manager,

@@ -71,8 +71,8 @@ pub(crate) struct Shared {
     pub(crate) held: HeldTable,
     /// What others are told of this server.
     pub(crate) profile: ServerProfile,
-    /// Counts what is told to the sinks, of which it is one.
-    pub(crate) counting: Option<Arc<Counting>>,
+    /// Counts what is told to the sinks.
+    pub(crate) counting: Option<Counting>,
     pub(crate) manager: Manager,
     /// Rings when the manager made an operation.
     pub(crate) operations_came: Arc<Notify>,

@@ -1,6 +1,6 @@
 //! Tells the sinks what this server committed.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use ergon_core::{
     ClaimedTask, Outcome, TaskEvent, Verdict,
@@ -10,6 +10,7 @@ use ergon_core::{
 };
 
 use crate::{
+    attempt::Attempt,
     call::{caught, within},
     shared::{Finished, Shared},
 };
@@ -20,15 +21,29 @@ const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Tells which tasks the server has claimed.
 pub(crate) fn started(shared: &Shared, claimed: &[ClaimedTask]) {
-    if shared.sinks.is_empty() {
-        return;
-    }
     let event = |task: &ClaimedTask| {
         let waited = between(task.run_at, task.claimed_at);
-        let event = TaskEvent::Started { server: shared.id, waited };
-        Event::task(task.claimed_at, reference(task), event)
+        TaskEvent::Started { server: shared.id, waited }
     };
-    shared.sinks.publish(&claimed.iter().map(event).collect::<Vec<_>>());
+    if let Some(counting) = &shared.counting
+        && !claimed.is_empty()
+    {
+        counting.count(|count| claimed.iter().for_each(|task| count.add(task, &event(task))));
+    }
+    if !shared.sinks.is_empty() {
+        let event = |task: &ClaimedTask| Event::task(task.claimed_at, reference(task), event(task));
+        shared.sinks.publish(&claimed.iter().map(event).collect::<Vec<_>>());
+    }
+}
+
+/// Tells what a sweep changed.
+pub(crate) fn publish(shared: &Shared, events: &[Event]) {
+    if let Some(counting) = &shared.counting
+        && !events.is_empty()
+    {
+        counting.count(|count| count.fold(events));
+    }
+    shared.sinks.publish(events);
 }
 
 /// What there is to tell of outcomes once they are recorded.
@@ -37,8 +52,7 @@ pub(crate) struct Ended(Vec<End>);
 
 #[derive(Debug)]
 struct End {
-    task: TaskRef,
-    is_last: bool,
+    attempt: Arc<Attempt>,
     ran: Duration,
     followers: Followers,
 }
@@ -46,12 +60,12 @@ struct End {
 impl Ended {
     /// Keeps what is needed of attempts that ended.
     pub(crate) fn of(shared: &Shared, batch: &mut [Finished]) -> Self {
-        if shared.sinks.is_empty() && batch.iter().all(|finished| finished.followers.is_empty()) {
+        let is_heard = shared.counting.is_some() || !shared.sinks.is_empty();
+        if !is_heard && batch.iter().all(|finished| finished.followers.is_empty()) {
             return Self(Vec::new());
         }
         let end = |Finished { attempt, ran, followers, .. }: &mut Finished| End {
-            task: reference(&attempt.task),
-            is_last: attempt.task.attempt >= attempt.task.max_attempts,
+            attempt: Arc::clone(attempt),
             ran: *ran,
             followers: std::mem::take(followers),
         };
@@ -64,13 +78,14 @@ impl Ended {
             return;
         }
         let now = shared.clock.now();
-        let mut events = Vec::with_capacity(self.0.len());
+        let mut told = Vec::with_capacity(self.0.len());
         for ((end, outcome), verdict) in self.0.into_iter().zip(outcomes).zip(verdicts) {
-            let End { task, is_last, ran, followers } = end;
+            let End { attempt, ran, followers } = end;
             let conclusion = &outcome.conclusion;
             let event = match verdict {
                 // The first answer was lost, and with it the word to the sinks.
                 Verdict::Applied | Verdict::AlreadyApplied => {
+                    let is_last = attempt.task.attempt >= attempt.task.max_attempts;
                     let run_at = after(now, conclusion.delay());
                     TaskEvent::of_conclusion(conclusion, is_last, run_at, ran)
                 }
@@ -78,9 +93,19 @@ impl Ended {
                 Verdict::Stale => continue,
             };
             follow(followers, &AttemptEnd::new(conclusion, &event));
-            events.push(Event::task(now, task, event));
+            told.push((attempt, event));
         }
-        shared.sinks.publish(&events);
+        if let Some(counting) = &shared.counting {
+            counting.count(|count| {
+                told.iter().for_each(|(attempt, event)| count.add(&attempt.task, event));
+            });
+        }
+        if !shared.sinks.is_empty() {
+            let event = |(attempt, event): (Arc<Attempt>, TaskEvent)| {
+                Event::task(now, reference(&attempt.task), event)
+            };
+            shared.sinks.publish(&told.into_iter().map(event).collect::<Vec<_>>());
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{measure::Measure, plan::Listed};
 
 mod metrics;
 mod publish;
+mod throughput;
 
 /// A measure of events and those who listen.
 ///
@@ -33,6 +34,18 @@ pub enum Name {
     /// Time of a scrape of 20,000 series, as text.
     #[value(name = "scrape_20k")]
     Scrape20k,
+    /// Tasks a second through a server on the embedded store that tells metrics; by the rate of one that
+    /// tells nobody.
+    ThroughputMetrics,
+    /// The same while the journal is followed by a bus with a reader, and the server tells nobody; by the rate
+    /// without.
+    ThroughputJournalWatcher,
+    /// The same through a server that tells a bus with a reader that never reads; by the rate of one whose
+    /// bus has none.
+    ThroughputStuck,
+    /// Events a second that are written to the journal of the embedded store, and read by a follower, while a
+    /// server works tasks off.
+    JournalRedb,
 }
 
 impl Listed for Name {
@@ -42,7 +55,11 @@ impl Listed for Name {
             | Self::Publish100
             | Self::PublishStuck
             | Self::MetricsPublish
-            | Self::Scrape20k => false,
+            | Self::Scrape20k
+            | Self::ThroughputMetrics
+            | Self::ThroughputJournalWatcher
+            | Self::ThroughputStuck
+            | Self::JournalRedb => false,
         }
     }
 }
@@ -60,8 +77,13 @@ impl Plan {
         self.check()?;
         std::fs::create_dir_all(&self.dir)
             .with_context(|| format!("create {}", self.dir.display()))?;
-        let groups: [Group; 4] =
-            [publish::by_readers, publish::stuck, metrics::publish, metrics::scrape];
+        let groups: [Group; 5] = [
+            publish::by_readers,
+            publish::stuck,
+            metrics::publish,
+            metrics::scrape,
+            throughput::rates,
+        ];
         for group in groups {
             group(self)?.iter().for_each(&mut tell);
         }

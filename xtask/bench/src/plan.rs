@@ -1,8 +1,12 @@
 //! What to measure, and how: common to the benchmarks of all stores.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Result, ensure};
+use tempfile::TempDir;
 
 /// A measure that can be asked for by its name.
 pub trait Listed: Copy + PartialEq {
@@ -45,6 +49,27 @@ impl<N: Listed> Plan<N> {
     pub(crate) fn scaled(&self, count: u32, least: u64) -> u64 {
         let scaled = format!("{:.0}", f64::from(count) * self.scale);
         std::cmp::max(scaled.parse().unwrap_or(least), least)
+    }
+}
+
+impl<N> Plan<N> {
+    /// A place for a fresh file.
+    pub(crate) fn scratch(&self) -> Result<Scratch> {
+        let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(&self.dir)?;
+        let file = dir.path().join("tasks.redb");
+        Ok(Scratch { _dir: dir, file })
+    }
+}
+
+/// A file that is removed when the run is over.
+pub(crate) struct Scratch {
+    _dir: TempDir,
+    file: PathBuf,
+}
+
+impl Scratch {
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
     }
 }
 

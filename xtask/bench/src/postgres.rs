@@ -16,6 +16,7 @@ mod drain;
 mod enqueue;
 mod host;
 mod idle;
+mod journal;
 mod latency;
 mod lives;
 mod raw;
@@ -75,6 +76,12 @@ pub enum Name {
     Claim5m,
     /// Statements a second, and part of a core, of an idle server.
     Idle,
+    /// Events a second that are written to the journal and read by a follower, while batches of 100 are
+    /// enqueued and worked off.
+    Journal,
+    /// The 99th percentile of the time from an enqueue to its event in another store, with the doorbell and
+    /// by polling alone.
+    NoticeOther,
     /// Log written a task, and growth of the tables, over 10,000,000 task lives.
     Lives,
 }
@@ -117,7 +124,7 @@ impl Plan {
         let dir = &self.common.dir;
         std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
         let host = Host::start(dir, &self.settings)?;
-        let groups: [Group; 9] = [
+        let groups: [Group; 10] = [
             enqueue::singles,
             enqueue::batches,
             drain::scattered_or_joined,
@@ -126,6 +133,7 @@ impl Plan {
             latency::latencies,
             claim::deep,
             idle::idle,
+            journal::followed,
             lives::lives,
         ];
         for group in groups {

@@ -3,11 +3,8 @@
 //! Every run uses fresh files. What a measure is compared with is measured right before it, run by
 //! run, so that whatever else the machine does hits both.
 
-use std::path::{Path, PathBuf};
-
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use tempfile::TempDir;
 
 use crate::{measure::Measure, plan::Listed};
 
@@ -96,26 +93,7 @@ impl Plan {
         }
         Ok(())
     }
-
-    /// A place for a fresh file.
-    fn scratch(&self) -> Result<Scratch> {
-        let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(&self.dir)?;
-        let file = dir.path().join("tasks.redb");
-        Ok(Scratch { _dir: dir, file })
-    }
 }
 
 /// Measures what belongs together, run by run; what the plan does not ask for is left out.
 type Group = fn(&Plan) -> Result<Vec<Measure>>;
-
-/// A file that is removed when the run is over.
-struct Scratch {
-    _dir: TempDir,
-    file: PathBuf,
-}
-
-impl Scratch {
-    fn file(&self) -> &Path {
-        &self.file
-    }
-}

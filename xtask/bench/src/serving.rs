@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use ergon_core::{Client, Store};
+use ergon_core::{Client, EventSink, Store};
 use ergon_server::{Queue, Server};
 use tokio::sync::{Notify, mpsc};
 
@@ -34,6 +34,15 @@ const SETTLING: Duration = Duration::from_secs(1);
 /// How long it takes from the start of a server until the store says that all tasks are completed,
 /// when there are just so many and nothing else.
 pub(crate) async fn drain(store: &Arc<dyn Store>, tasks: u64) -> Result<Duration> {
+    drain_told(store, tasks, None).await
+}
+
+/// The same, while a sink is told of it.
+pub(crate) async fn drain_told(
+    store: &Arc<dyn Store>,
+    tasks: u64,
+    sink: Option<Arc<dyn EventSink>>,
+) -> Result<Duration> {
     let ran = Arc::new(AtomicU64::new(0));
     let all_ran = Arc::new(Notify::new());
     let handler = {
@@ -45,10 +54,13 @@ pub(crate) async fn drain(store: &Arc<dyn Store>, tasks: u64) -> Result<Duration
             std::future::ready(Done::Ok(()))
         }
     };
-    let server = Server::builder(store)
+    let mut server = Server::builder(store)
         .handler(handler)
-        .queue(Queue::new("default").concurrency(CONCURRENCY))
-        .build()?;
+        .queue(Queue::new("default").concurrency(CONCURRENCY));
+    if let Some(sink) = sink {
+        server = server.events(sink);
+    }
+    let server = server.build()?;
     let began = Instant::now();
     let running = server.start();
     // Asking the store all the time would take time from it, so it is asked at the end.

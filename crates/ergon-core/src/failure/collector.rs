@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{FailureRecord, Fingerprint, pattern};
 use crate::{
     document::Put,
-    event::{Event, Excerpt, Fact, TaskEvent, TaskRef},
+    event::{Event, Excerpt, Fact, TaskEvent},
     id::{ServerId, TaskId},
     name::KindName,
     progress::ErrorKind,
@@ -60,12 +60,18 @@ impl Collector {
     /// Counts the failures among events that are told at `now`.
     pub fn fold(&mut self, events: &[Event], now: Timestamp) {
         for event in events {
-            let Fact::Task { task, event } = &event.fact else { continue };
-            if let TaskEvent::Retried { reason, error, .. }
-            | TaskEvent::Failed { reason, error, .. } = event
-            {
-                self.count(task, *reason, error, now);
+            if let Fact::Task { task, event } = &event.fact {
+                self.count(task.id, &task.kind, event, now);
             }
+        }
+    }
+
+    /// Counts what happened to a task, told at `now`, if it failed.
+    pub fn count(&mut self, id: TaskId, kind: &KindName, event: &TaskEvent, now: Timestamp) {
+        if let TaskEvent::Retried { reason, error, .. } | TaskEvent::Failed { reason, error, .. } =
+            event
+        {
+            self.add(id, kind, *reason, error, now);
         }
     }
 
@@ -89,18 +95,24 @@ impl Collector {
         }
     }
 
-    fn count(&mut self, task: &TaskRef, reason: ErrorKind, message: &Excerpt, now: Timestamp) {
+    fn add(
+        &mut self,
+        task: TaskId,
+        kind: &KindName,
+        reason: ErrorKind,
+        message: &Excerpt,
+        now: Timestamp,
+    ) {
         self.turn(now);
-        let is_last = |last: &&Last| {
-            last.kind == task.kind && last.reason == reason && last.message == *message
-        };
+        let is_last =
+            |last: &&Last| last.kind == *kind && last.reason == reason && last.message == *message;
         let known = self.last.as_ref().filter(is_last).map(|last| last.fingerprint);
         if let Some(group) = known.and_then(|fingerprint| self.groups.get_mut(&fingerprint)) {
-            return group.count(task.id, message, now);
+            return group.count(task, message, now);
         }
         let pattern = pattern(message.as_str());
-        let mut fingerprint = Fingerprint::of_pattern(&task.kind, reason, &pattern);
-        let mut fresh = (task.kind.clone(), reason, pattern);
+        let mut fingerprint = Fingerprint::of_pattern(kind, reason, &pattern);
+        let mut fresh = (kind.clone(), reason, pattern);
         // One group is for all the others.
         let is_full = self.groups.len() + 1 >= FINGERPRINTS_MAX;
         if is_full && !self.groups.contains_key(&fingerprint) {
@@ -110,7 +122,7 @@ impl Collector {
         let group = self.groups.entry(fingerprint).or_insert_with(|| {
             let (kind, reason, pattern) = fresh;
             let (message, count, first_at, last_at) = (String::new(), 0, now, now);
-            let last_task = task.id;
+            let last_task = task;
             let record = FailureRecord {
                 kind,
                 reason,
@@ -123,8 +135,8 @@ impl Collector {
             };
             Group { record, is_changed: false }
         });
-        group.count(task.id, message, now);
-        let (kind, message) = (task.kind.clone(), message.clone());
+        group.count(task, message, now);
+        let (kind, message) = (kind.clone(), message.clone());
         self.last = Some(Last { kind, reason, message, fingerprint });
     }
 

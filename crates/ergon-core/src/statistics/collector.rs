@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{Counts, OTHER, Resolution, put};
 use crate::{
     document::Put,
-    event::{Event, Fact, TaskEvent, TaskRef},
+    event::{Event, Fact, TaskEvent},
     id::ServerId,
     name::{KindName, QueueName},
     progress::ErrorKind,
@@ -74,20 +74,26 @@ impl Collector {
 
     /// Counts events that are told at `now`.
     pub fn fold(&mut self, events: &[Event], now: Timestamp) {
-        self.turn(now);
         for event in events {
-            let Fact::Task { task, event } = &event.fact else { continue };
-            if !is_counted(event) {
-                continue;
+            if let Fact::Task { task, event } = &event.fact {
+                self.count(&task.queue, &task.kind, event, now);
             }
-            let is_last = |pair: &Pair| pair.kind == task.kind && pair.queue == task.queue;
-            if !self.pairs.get(self.last).is_some_and(is_last) {
-                self.last = self.place(task);
-            }
-            if let Some(pair) = self.pairs.get_mut(self.last) {
-                (pair.is_minute_changed, pair.is_hour_changed) = (true, true);
-                count(&mut pair.minute, event);
-            }
+        }
+    }
+
+    /// Counts what happened to a task, told at `now`.
+    pub fn count(&mut self, queue: &QueueName, kind: &KindName, event: &TaskEvent, now: Timestamp) {
+        if !is_counted(event) {
+            return;
+        }
+        self.turn(now);
+        let is_last = |pair: &Pair| pair.kind == *kind && pair.queue == *queue;
+        if !self.pairs.get(self.last).is_some_and(is_last) {
+            self.last = self.place(queue, kind);
+        }
+        if let Some(pair) = self.pairs.get_mut(self.last) {
+            (pair.is_minute_changed, pair.is_hour_changed) = (true, true);
+            count(&mut pair.minute, event);
         }
     }
 
@@ -171,14 +177,14 @@ impl Collector {
     }
 
     /// The place of the pair that a task belongs to.
-    fn place(&mut self, task: &TaskRef) -> usize {
-        let known = self.places.get(&task.queue).and_then(|kinds| kinds.get(&task.kind));
+    fn place(&mut self, queue: &QueueName, kind: &KindName) -> usize {
+        let known = self.places.get(queue).and_then(|kinds| kinds.get(kind));
         if let Some(&place) = known {
             return place;
         }
         // One place is for all the others.
         if self.pairs.len() + 1 < PAIRS_MAX {
-            return self.add(task.queue.clone(), task.kind.clone());
+            return self.add(queue.clone(), kind.clone());
         }
         match (QueueName::new(OTHER), KindName::new(OTHER)) {
             (Ok(queue), Ok(kind)) => {

@@ -57,6 +57,8 @@ impl Authenticate for Sessions {
     }
 }
 
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 /// Asks pages, the API, files and health as this one; answers the statuses.
 async fn statuses(rig: &Rig, peer: &str, headers: &[(&str, &str)]) -> [u16; 5] {
     let mut statuses = [0; 5];
@@ -72,7 +74,7 @@ async fn statuses(rig: &Rig, peer: &str, headers: &[(&str, &str)]) -> [u16; 5] {
 async fn every_way_in_opens_pages_api_and_metrics_alike() {
     let forwarded_for = ("x-forwarded-for", "198.51.100.7");
     let otto = basic("otto", "o:pass");
-    let cases: &[(Auth, &str, &[(&str, &str)], u16)] = &[
+    let cases: &[(Auth, &str, Headers<'_>, u16)] = &[
         (Auth::LoopbackOnly, LOCAL, &[], 200),
         (Auth::LoopbackOnly, "[::1]:1", &[], 200),
         (Auth::LoopbackOnly, "[::ffff:127.0.0.1]:1", &[], 200),

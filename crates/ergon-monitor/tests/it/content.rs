@@ -51,7 +51,7 @@ fn check(page: &str, place: &str) {
                 rest = behind;
             }
         }
-        assert!(rest.starts_with('>'), "{place}: {}", rest);
+        assert!(rest.starts_with('>'), "{place}: {rest}");
     }
 }
 

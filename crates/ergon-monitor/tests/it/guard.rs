@@ -4,6 +4,8 @@ use http::Method;
 
 use crate::rig::{FORM, JSON, LOCAL, Rig, local, request};
 
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 #[tokio::test]
 async fn every_answer_carries_the_policy() {
     let rig = Rig::new();
@@ -73,7 +75,7 @@ async fn what_changes_something_has_to_come_from_our_own_pages() {
     let good = format!("_token={token}");
     let own = ("origin", "http://localhost:7766");
     let site = |value| ("sec-fetch-site", value);
-    let cases: &[(&[(&str, &str)], &str, u16)] = &[
+    let cases: &[(Headers<'_>, &str, u16)] = &[
         (&[site("same-origin"), FORM], &good, 303),
         (&[own, FORM], &good, 303),
         (&[("origin", "https://ergon.example"), FORM], &good, 303),
@@ -121,6 +123,19 @@ async fn a_form_can_be_sent_for_half_a_day() {
     rig.send_from(LOCAL, send()).await.is(303);
     rig.clock.advance(std::time::Duration::from_secs(1));
     rig.send_from(LOCAL, send()).await.is(403).has("too old");
+}
+
+#[tokio::test]
+async fn a_form_of_one_process_is_taken_by_another_of_the_same_store() {
+    let rig = Rig::new();
+    let token = rig.get("/monitor/").await.token();
+    let other = rig.beside();
+    let headers = [("sec-fetch-site", "same-origin"), FORM];
+    let send = || {
+        request(Method::POST, "/monitor/queues/default/pause", &headers, format!("_token={token}"))
+    };
+    other.send_from(LOCAL, send()).await.is(303);
+    Rig::new().send_from(LOCAL, send()).await.is(403);
 }
 
 #[tokio::test]

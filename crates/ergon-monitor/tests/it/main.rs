@@ -1,4 +1,5 @@
 //! The monitor as browsers and programs meet it: its routes on a store in memory, and a real socket.
+#![cfg(test)]
 
 mod access;
 mod content;

@@ -1,5 +1,7 @@
 //! Orders: what they do, how they are answered, and that the audit is told.
 
+use std::time::Duration;
+
 use ergon_core::State;
 use ergon_testing::Operation;
 
@@ -140,4 +142,30 @@ async fn an_order_is_seen_at_once_on_every_page() {
     assert_eq!(failed(&rig.json("/monitor/api/v1/stats").await), "1");
     rig.form(&format!("/monitor/tasks/{id}/retry"), "").await.is(303);
     assert_eq!(failed(&rig.json("/monitor/api/v1/stats").await), "0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_whose_answer_does_not_come_may_have_been_carried_out() {
+    let rig = Rig::new();
+    let id = rig.in_state(State::Failed).await;
+    rig.faulty.delay(Operation::Apply, Duration::from_secs(60));
+    let begun = tokio::time::Instant::now();
+    let answer = rig.post_json(&format!("/monitor/api/v1/tasks/{id}/retry"), "{}").await.is(503);
+    answer.has("may have been carried out, or not");
+    assert_eq!(begun.elapsed(), Duration::from_secs(10));
+    assert_eq!(rig.told.all().last().unwrap().2, "failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_goes_on_when_whoever_gave_it_goes_away() {
+    let rig = Rig::new();
+    let id = rig.in_state(State::Failed).await;
+    rig.faulty.delay(Operation::Apply, Duration::from_secs(5));
+    let path = format!("/monitor/api/v1/tasks/{id}/retry");
+    let order = tokio::time::timeout(Duration::from_secs(1), rig.post_json(&path, "{}"));
+    assert!(order.await.is_err());
+    assert_eq!(rig.state(id).await, State::Failed);
+    rig.monitor.close().await;
+    assert_eq!(rig.state(id).await, State::Pending);
+    assert_eq!(rig.told.all().last().unwrap().2, "done");
 }

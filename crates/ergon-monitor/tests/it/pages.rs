@@ -240,7 +240,7 @@ async fn queues_stand_in_the_order_of_their_oldest_due_task() {
     rig.get("/monitor/queues/a%2Fb..").await.is(200).has("Queue a/b..");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn health_needs_no_store_and_readiness_does() {
     let rig = Rig::new();
     rig.get("/monitor/healthz").await.is(200).has("ok");
@@ -248,7 +248,14 @@ async fn health_needs_no_store_and_readiness_does() {
     rig.get("/monitor/metrics").await.is(200).has("ergon_up 1");
     rig.faulty.fail_before(Operation::Latest, usize::MAX);
     rig.get("/monitor/healthz").await.is(200);
-    rig.get("/monitor/readyz").await.is(503).has("not ready").has("unavailable");
+    let calls = rig.faulty.calls(Operation::Latest);
+    rig.get("/monitor/readyz").await.is(200);
+    assert_eq!(rig.faulty.calls(Operation::Latest), calls);
+    tokio::time::advance(std::time::Duration::from_secs(2)).await;
+    rig.get("/monitor/readyz").await.is(503).has("not ready").has("reported a failure");
+    // Whoever may not come in is not told why.
+    let stranger = crate::rig::request(http::Method::GET, "/monitor/readyz", &[], "");
+    rig.send_from("192.0.2.1:1", stranger).await.is(503).has_not("reason");
 }
 
 #[tokio::test]

@@ -128,6 +128,15 @@ impl Rig {
     pub(crate) fn with(config: MonitorConfig) -> Self {
         let clock = VirtualClock::default();
         let store = MemoryStore::builder().clock(Arc::new(clock.clone())).build();
+        Self::on(store, clock, config)
+    }
+
+    /// Another monitor of the same store, as in another process.
+    pub(crate) fn beside(&self) -> Self {
+        Self::on(self.store.clone(), self.clock.clone(), local())
+    }
+
+    fn on(store: MemoryStore, clock: VirtualClock, config: MonitorConfig) -> Self {
         let faulty = Faulty::new(store.clone());
         let told = Arc::new(Told::default());
         let monitor = Monitor::builder(faulty.clone(), config)

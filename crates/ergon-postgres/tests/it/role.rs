@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use ergon_core::{
     ClaimedTask, Clock as _, Command, Conclusion, ErrorKind, IdSource as _, KindName, NewTask, Now,
-    Outcome, QueueName, Selection, ServerId, SystemClock, SystemIds, SystemRng, Tag, TaskFilter,
-    TaskSpec, Verdict,
+    Outcome, ProgressReport, QueueName, Selection, ServerId, SystemClock, SystemIds, SystemRng,
+    Tag, TaskFilter, TaskSpec, Verdict, WatcherName,
+    event::ServerEvent,
     filter::Page,
+    report::ClaimReport,
     store::{
         Beat, ClaimRequest, Control as _, Dispatch as _, Enqueue as _, Held, Inspect as _,
-        Maintain as _, PruneRequest, QueueChange, QueueSlots, RescueRequest,
+        Maintain as _, Observe as _, PruneRequest, QueueChange, QueueSlots, RescueRequest, Watch,
     },
 };
 use ergon_postgres::{ConnectError, MigrateError, Migrator, PostgresStore};
@@ -127,6 +129,15 @@ async fn use_every_role_of(store: &PostgresStore) {
     let claim = ClaimRequest::new(server, [kind.clone()], [slots]);
     let claimed = store.claim(&claim).await.unwrap();
     assert_eq!(claimed.len(), 5);
+    let watch = Watch::durable(WatcherName::new("role").unwrap());
+    let cursor = store.watch(&watch).await.unwrap().cursor;
+    let told = |task: &ClaimedTask| ClaimReport {
+        id: task.id,
+        token: task.token,
+        report: ProgressReport::new(1),
+    };
+    let reports: Vec<ClaimReport> = claimed.iter().map(told).collect();
+    store.report(&reports, Now::Store).await.unwrap();
     let held = |task: &ClaimedTask| Held { id: task.id, token: task.token };
     let beat = Beat::new(server, claimed.iter().map(held).collect());
     assert_eq!(store.beat(&beat).await.unwrap().lost, []);
@@ -159,4 +170,12 @@ async fn use_every_role_of(store: &PostgresStore) {
     store.queues(Now::Store).await.unwrap();
     store.rescue_expired(&RescueRequest::default()).await.unwrap();
     store.prune(&PruneRequest::default()).await.unwrap();
+    store.announce(server, &ServerEvent::Draining).await.unwrap();
+    store.wait_for_changes(&cursor, Duration::from_secs(1)).await;
+    let changes = store.changes(&cursor, 1_000).await.unwrap();
+    assert!(changes.gap.is_none() && changes.events.len() > 10, "{changes:?}");
+    store.watch(&watch.clone().reached(changes.cursor)).await.unwrap();
+    store.watchers().await.unwrap();
+    assert!(store.unwatch(&watch.name).await.unwrap());
+    store.housekeep().await.unwrap();
 }

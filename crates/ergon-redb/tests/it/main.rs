@@ -5,6 +5,7 @@ mod concurrency;
 mod fault;
 mod file;
 mod journal;
+mod journal_damage;
 mod journal_race;
 mod medium;
 mod misuse;

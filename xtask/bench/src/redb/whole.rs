@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{Name, Plan, drain};
 use crate::{
     measure::{Measure, median},
-    plan::{progress, rate},
+    plan::{Scratch, progress, rate},
     process::{self, Child},
     serving::CONCURRENCY,
     workload::PAYLOAD_BYTES,
@@ -47,7 +47,7 @@ pub(super) fn rss_drain(plan: &Plan) -> Result<Vec<Measure>> {
     Ok(vec![measure])
 }
 
-fn drain_arguments(scratch: &super::Scratch, tasks: u64) -> Vec<OsString> {
+fn drain_arguments(scratch: &Scratch, tasks: u64) -> Vec<OsString> {
     let tasks = tasks.to_string();
     vec!["child".into(), "drain".into(), scratch.file().into(), tasks.into()]
 }

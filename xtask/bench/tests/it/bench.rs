@@ -117,6 +117,10 @@ fn every_measure_of_events_is_taken() {
         "publish_stuck",
         "metrics_publish",
         "scrape_20k",
+        "throughput_metrics",
+        "throughput_journal_watcher",
+        "throughput_stuck",
+        "journal_redb",
     ];
     assert_eq!(names, expected);
 }
@@ -163,6 +167,9 @@ fn every_measure_of_postgres_that_is_not_long_is_taken() {
         "latency_other_p99",
         "idle_statements",
         "idle_cpu",
+        "journal",
+        "notice_other_p99",
+        "notice_other_polled_p99",
     ];
     assert_eq!(names, expected);
 }

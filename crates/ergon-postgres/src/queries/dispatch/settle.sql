@@ -26,8 +26,8 @@ WITH t AS MATERIALIZED (
 ), done AS MATERIALIZED (
   SELECT u.*, held.started_at
   FROM unnest($11::int8[], $12::uuid[], $13::int2[], $14::int2[], $15::int4[], $16::int4[], $17::int8[],
-      $18::bytea[], $19::int4[], $21::int4[])
-    AS u(token, pack, first, n, lane, queue, retention, results, ends_at, kind)
+      $18::bytea[], $19::int4[])
+    AS u(token, pack, first, n, lane, queue, retention, results, ends_at)
   JOIN held USING (token)
 ), s AS (
   INSERT INTO ergon.settled (pack, token, started_at, finished_at, expires_at, lane, first, n, base,
@@ -38,12 +38,10 @@ WITH t AS MATERIALIZED (
 ), d AS (
   INSERT INTO ergon.delta (queue, waiting, running, completed, failed, cancelled)
   SELECT queue, 0, -sum(n), sum(n), 0, 0 FROM done GROUP BY queue
-), j AS (
-  INSERT INTO ergon.journal (at, events, event, pack, first, n, lane, kind, attempt, instant)
-  SELECT (SELECT now FROM t), sum(n), '{4}', array_agg(pack), array_agg(first), array_agg(n), array_agg(lane),
-    array_agg(kind), '{1}', array_agg(started_at)
-  FROM done WHERE EXISTS (SELECT FROM ergon.watched)
-  HAVING count(*) > 0
-  RETURNING 1
 )
-SELECT token, EXISTS (SELECT FROM j) AS recorded FROM held
+SELECT token, (
+  SELECT EXISTS (SELECT FROM ergon.watched) AND ergon.record_completed((SELECT now FROM t),
+    ARRAY (SELECT h.token FROM held h), ARRAY (SELECT h.started_at FROM held h),
+    $11, $12, $13, $14, $15, $21)
+) AS recorded
+FROM held

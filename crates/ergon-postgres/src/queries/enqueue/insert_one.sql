@@ -27,11 +27,6 @@ WITH z AS MATERIALIZED (
 ), d AS (
   INSERT INTO ergon.delta (queue, waiting, running, completed, failed, cancelled)
   SELECT $13::int4, 1, 0, 0, 0, 0 FROM p
-), j AS (
-  INSERT INTO ergon.journal (at, events, event, pack, first, n, lane, kind, attempt, instant)
-  SELECT p.created_at, 1, '{1}', ARRAY[$2::uuid], ARRAY[$3::int2], '{1}', ARRAY[$4::int4], ARRAY[$5::int4], '{0}',
-    ARRAY[p.run_at]
-  FROM p WHERE EXISTS (SELECT FROM ergon.watched)
-  RETURNING 1
 )
-SELECT EXISTS (SELECT FROM p) AS stored, EXISTS (SELECT FROM j) AS recorded
+SELECT EXISTS (SELECT FROM p) AS stored, coalesce(EXISTS (SELECT FROM ergon.watched) AND (
+  SELECT ergon.record_enqueued(p.created_at, $2, $3, $4, $5, p.run_at) FROM p), false) AS recorded

@@ -8,9 +8,14 @@ WITH b AS MATERIALIZED (
   ORDER BY r.pack, r.off
   LIMIT $3::int8
 ), gone AS (
-  DELETE FROM ergon.report r USING b
-  WHERE r.pack = b.pack AND r.off = b.off AND r.token = b.token
-    AND NOT EXISTS (SELECT FROM ergon.lease l WHERE l.token = b.token AND b.pack = ANY (l.packs))
+  DELETE FROM ergon.report WHERE ctid = ANY (ARRAY (
+    SELECT x.tid
+    FROM b CROSS JOIN LATERAL (
+      SELECT r.ctid AS tid FROM ergon.report r
+      WHERE r.pack = b.pack AND r.off = b.off AND r.token = b.token
+      LIMIT 1 FOR UPDATE
+    ) x
+    WHERE NOT EXISTS (SELECT FROM ergon.lease l WHERE l.token = b.token AND b.pack = ANY (l.packs))))
   RETURNING 1
 )
 SELECT (SELECT count(*) FROM b) AS seen, (SELECT count(*) FROM gone) AS removed, l.pack, l.off

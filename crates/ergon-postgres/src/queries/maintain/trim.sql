@@ -20,7 +20,7 @@ WITH s AS MATERIALIZED (
     WHERE j.xid = ANY (ARRAY (SELECT pg_snapshot_xip(counted) FROM fit))
   ) f
 ), old AS MATERIALIZED (
-  SELECT j.id, j.xid, j.recorded_at, pg_column_size(j.*) AS bytes
+  SELECT j.ctid AS tid, j.id, j.xid, j.recorded_at, pg_column_size(j.*) AS bytes
   FROM ergon.journal j
   WHERE j.id >= (SELECT least(fit.low, fresh.id) FROM fit CROSS JOIN fresh)
   ORDER BY j.id
@@ -35,7 +35,7 @@ WITH s AS MATERIALIZED (
     OR ((SELECT fit.bytes + fresh.bytes FROM fit CROSS JOIN fresh) - w.before > $1::int8
       AND w.id < (SELECT j.id FROM ergon.journal j ORDER BY j.id DESC LIMIT 1))
 ), gone AS (
-  DELETE FROM ergon.journal WHERE id = ANY (ARRAY (SELECT id FROM over)) RETURNING id
+  DELETE FROM ergon.journal WHERE ctid = ANY (ARRAY (SELECT tid FROM over)) RETURNING 1
 ), kept AS (
   UPDATE ergon.journal_state n SET
     bytes = greatest(0, fit.bytes + fresh.bytes - coalesce((SELECT sum(bytes) FROM over), 0)),
