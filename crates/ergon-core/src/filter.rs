@@ -19,7 +19,7 @@ use crate::{
 #[non_exhaustive]
 pub struct TaskFilter {
     /// In one of these states; the empty set stands for every state.
-    #[serde(skip_serializing_if = "is_no_state")]
+    #[serde(skip_serializing_if = "crate::serial::is_no_state")]
     pub states: StateSet,
     /// In one of these queues; an empty list stands for every queue.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -39,11 +39,6 @@ pub struct TaskFilter {
     /// Taken by the store before this instant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_before: Option<Timestamp>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-const fn is_no_state(states: &StateSet) -> bool {
-    states.is_empty()
 }
 
 impl TaskFilter {

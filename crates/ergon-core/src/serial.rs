@@ -86,6 +86,12 @@ macro_rules! made_id {
 
 pub(crate) use made_id;
 
+/// For a field that is left out when it holds no state.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+pub(crate) const fn is_no_state(states: &StateSet) -> bool {
+    states.is_empty()
+}
+
 /// For fields that are left out when they are 0.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
 pub(crate) const fn is_zero(number: &u64) -> bool {
