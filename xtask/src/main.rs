@@ -6,9 +6,9 @@
 )]
 
 mod bench;
+mod checksum;
 mod ci;
 mod command;
-mod checksum;
 mod demo;
 mod deny;
 mod layers;

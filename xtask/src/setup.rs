@@ -11,11 +11,14 @@ use crate::command::run as run_command;
 const PROMTOOL_HINT: &str = "promtool, of Prometheus, is not on the PATH: install it (Debian, \
                              Ubuntu: apt-get install prometheus; macOS: brew install prometheus)";
 
+const CHROMIUM_HINT: &str = "chromium, the browser, is not on the PATH: install it (Debian: apt-get \
+                             install chromium)";
+
 /// Installs what is missing and nothing else, so it may be run again and again.
 pub(crate) fn run() -> Result<()> {
     let missing = missing();
     if missing.is_empty() {
-        eprintln!("setup: PostgreSQL, PgBouncer and promtool are installed");
+        eprintln!("setup: PostgreSQL, PgBouncer, promtool and Chromium are installed");
         return Ok(());
     }
     let names: Vec<_> = missing.iter().map(|(package, _)| *package).collect();
@@ -36,7 +39,7 @@ pub(crate) fn run() -> Result<()> {
     if let Some((package, hint)) = missing.first() {
         bail!("setup installed {package}, but it cannot be found: {hint}");
     }
-    eprintln!("setup: PostgreSQL, PgBouncer and promtool are installed");
+    eprintln!("setup: PostgreSQL, PgBouncer, promtool and Chromium are installed");
     Ok(())
 }
 
@@ -45,7 +48,8 @@ fn missing() -> Vec<(&'static str, String)> {
     let postgres = find_postgres().err().map(|error| ("postgresql", error.to_string()));
     let pgbouncer = find_pgbouncer().err().map(|error| ("pgbouncer", error.to_string()));
     let promtool = (!is_on_path("promtool")).then(|| ("prometheus", PROMTOOL_HINT.to_owned()));
-    postgres.into_iter().chain(pgbouncer).chain(promtool).collect()
+    let chromium = (!is_on_path("chromium")).then(|| ("chromium", CHROMIUM_HINT.to_owned()));
+    postgres.into_iter().chain(pgbouncer).chain(promtool).chain(chromium).collect()
 }
 
 fn apt(is_root: bool, args: &[&str]) -> Command {

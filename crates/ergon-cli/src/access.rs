@@ -33,7 +33,9 @@ impl FromStr for Access {
                 let role = role_of(role).ok_or("roles are viewer, operator and admin")?;
                 Ok(Self::Forwarded { header, role })
             }
-            _ => Err("one of loopback, basic:FILE, bearer:FILE, forwarded:HEADER:ROLE, none".into()),
+            _ => {
+                Err("one of loopback, basic:FILE, bearer:FILE, forwarded:HEADER:ROLE, none".into())
+            }
         }
     }
 }
@@ -62,7 +64,9 @@ impl Access {
                 })
             }
             Self::None if is_none_meant => Ok(Auth::None(Acknowledge::EveryoneMayDoEverything)),
-            Self::None => bail!("with --auth none everybody who reaches the address may do everything: add --insecure-no-auth if that is meant"),
+            Self::None => bail!(
+                "with --auth none everybody who reaches the address may do everything: add --insecure-no-auth if that is meant"
+            ),
         }
     }
 }

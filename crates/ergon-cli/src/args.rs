@@ -26,6 +26,7 @@ pub(crate) enum Command {
 
 /// How the monitor is served.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct Monitor {
     /// Where to listen
     #[arg(long, default_value = "127.0.0.1:7766")]

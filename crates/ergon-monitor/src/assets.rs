@@ -46,6 +46,10 @@ asset!(
     JS, "ergon", "js", "text/javascript; charset=utf-8"
 );
 asset!(
+    /// How pages are told of changes.
+    LIVE, "live", "js", "text/javascript; charset=utf-8"
+);
+asset!(
     /// The picture beside the title.
     ICON, "icon", "svg", "image/svg+xml"
 );
@@ -70,7 +74,7 @@ impl Asset {
 
 /// Answers a file of ours, for ever: another content has another name.
 pub(crate) async fn serve(Path(name): Path<String>) -> Result<Response, PageError> {
-    let found = [&CSS, &JS, &ICON].into_iter().find(|asset| asset.name() == name);
+    let found = [&CSS, &JS, &LIVE, &ICON].into_iter().find(|asset| asset.name() == name);
     let asset = found.ok_or_else(|| PageError::NotFound("There is no such file.".to_owned()))?;
     let headers =
         [(CONTENT_TYPE, asset.media_type), (CACHE_CONTROL, "public, max-age=31536000, immutable")];

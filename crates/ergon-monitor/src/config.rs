@@ -93,6 +93,19 @@ pub struct MonitorConfig {
     pub open_metrics: bool,
     /// What is hidden of payloads, results and metadata.
     pub redaction: Redaction,
+    /// How often a stream renews its page at most: 250 ms to 1 min. Default 1 s.
+    pub sse_interval: Duration,
+    /// How long a stream is silent before it says that it lives: 1 s to 1 min. Default 15 s.
+    pub sse_heartbeat: Duration,
+    /// How often it is asked again whether whoever follows may still come in: 1 s to 1 h. Default 60 s.
+    pub sse_check_interval: Duration,
+    /// How long a stream lasts, give or take a fifth, before the page asks anew: 10 s to 24 h. Default
+    /// 30 min.
+    pub sse_age_max: Duration,
+    /// Most streams at once: 1 to 4,096. Default 64. One more is told to poll instead.
+    pub sse_clients_max: usize,
+    /// Most streams of one person or program at once: 1 to 4,096. Default 8.
+    pub sse_clients_each_max: usize,
     /// How long one reading of the store may take: 100 ms to 30 s. Default 2 s.
     pub store_timeout: Duration,
     /// How many calls of the store the pages make at once: 1 to 64. Default 4.
@@ -152,6 +165,12 @@ impl MonitorConfig {
             trusted_proxies: Vec::new(),
             open_metrics: false,
             redaction: Redaction::default(),
+            sse_interval: Duration::from_secs(1),
+            sse_heartbeat: Duration::from_secs(15),
+            sse_check_interval: Duration::from_secs(60),
+            sse_age_max: Duration::from_secs(30 * 60),
+            sse_clients_max: 64,
+            sse_clients_each_max: 8,
             store_timeout: Duration::from_secs(2),
             store_calls_max: 4,
             action_timeout: Duration::from_secs(10),
@@ -212,6 +231,10 @@ impl MonitorConfig {
         for (field, value, range) in [
             ("poll_interval", self.poll_interval, second..=minute * 5),
             ("page_age_max", self.page_age_max, Duration::ZERO..=minute),
+            ("sse_interval", self.sse_interval, second / 4..=minute),
+            ("sse_heartbeat", self.sse_heartbeat, second..=minute),
+            ("sse_check_interval", self.sse_check_interval, second..=minute * 60),
+            ("sse_age_max", self.sse_age_max, second * 10..=minute * 60 * 24),
             ("store_timeout", self.store_timeout, second / 10..=second * 30),
             ("action_timeout", self.action_timeout, second..=minute),
             ("form_age_max", self.form_age_max, minute * 10..=minute * 60 * 24 * 7),
@@ -232,6 +255,8 @@ impl MonitorConfig {
 
     fn check_sizes(&self) -> Result<(), MonitorError> {
         within("store_calls_max", self.store_calls_max, 1..=64)?;
+        within("sse_clients_max", self.sse_clients_max, 1..=4_096)?;
+        within("sse_clients_each_max", self.sse_clients_each_max, 1..=4_096)?;
         within("page_rows", self.page_rows, 10..=200)?;
         within("preview_bytes_max", self.preview_bytes_max, 1 << 10..=1 << 20)?;
         within("body_bytes_max", self.body_bytes_max, 4 << 10..=1 << 20)?;

@@ -11,6 +11,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
+use ergon_core::store::CURSOR_BYTES_MAX;
 use http::{Method, header::CONTENT_LENGTH};
 
 use crate::{config::MonitorConfig, error::PageError, shared::App, visit::Visit};
@@ -36,7 +37,10 @@ pub(crate) async fn check(State(app): State<App>, request: Request, next: Next) 
     if !is_meant {
         return PageError::Misdirected.into_response();
     }
-    if visit.query.len() > app.config.query_bytes_max || visit.path.len() > PATH_BYTES_MAX {
+    // A stream may be asked for from any cursor.
+    let is_stream = visit.path.ends_with("/events");
+    let cursor_bytes = if is_stream { CURSOR_BYTES_MAX } else { 0 };
+    if visit.query.len() > app.config.query_bytes_max + cursor_bytes || visit.path.len() > PATH_BYTES_MAX {
         return PageError::QueryTooLong(app.config.query_bytes_max).into_response();
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD | Method::POST) {

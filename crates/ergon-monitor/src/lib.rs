@@ -62,6 +62,7 @@ mod router;
 mod serve;
 mod service;
 mod shared;
+mod sse;
 mod text;
 mod value;
 mod view;

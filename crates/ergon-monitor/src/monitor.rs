@@ -20,6 +20,7 @@ use crate::{
     error::MonitorError,
     router, serve,
     shared::{App, Metrics, Shared},
+    sse::Hub,
 };
 
 /// A web monitor of a store: pages for people, an API for programs. Cheap to clone.
@@ -214,6 +215,7 @@ impl MonitorBuilder {
             audit,
             metrics,
             streams: CancellationToken::new(),
+            live: Hub::new(&SystemRng),
             tasks: TaskTracker::new(),
             started_at,
             config,

@@ -19,11 +19,18 @@ use crate::{
 };
 
 /// Where in the journal an answer stands.
-const CURSOR: HeaderName = HeaderName::from_static("x-ergon-cursor");
+pub(crate) const CURSOR: HeaderName = HeaderName::from_static("x-ergon-cursor");
 
 /// In how many milliseconds it is worth asking again: then, all who look ask at once, and share one
 /// reading.
 const NEXT_POLL: HeaderName = HeaderName::from_static("x-ergon-next-poll");
+
+/// What a response was made of, for those who ask on behalf of others.
+#[derive(Clone, Debug)]
+pub(crate) struct Made {
+    pub(crate) revision: String,
+    pub(crate) is_stale: bool,
+}
 
 /// What the page of a view is called, and how its content is rendered.
 pub(crate) struct Shown<'p, V> {
@@ -45,7 +52,11 @@ where
 {
     let config = &context.app.config;
     let interval = config.poll_interval;
-    let age_max = if since(context).is_some() { interval } else { config.page_age_max };
+    let age_max = match context.visit.not_before {
+        Some(instant) => instant.elapsed(),
+        None if since(context).is_some() => interval,
+        None => config.page_age_max,
+    };
     Ok(context.app.cache.get(key, age_max, interval, read).await?)
 }
 
@@ -73,6 +84,7 @@ pub(crate) fn respond_part<R, V: Serialize>(
     let reading = &*found.reading;
     let is_unchanged = since(context).is_some_and(|since| since == reading.revision);
     let stale = found.stale.as_ref().map(ToString::to_string);
+    let made = Made { revision: reading.revision.clone(), is_stale: stale.is_some() };
     // Who has the same, but not that it is old, has to be told.
     let mut response = if is_unchanged && stale.is_none() {
         StatusCode::NO_CONTENT.into_response()
@@ -82,6 +94,7 @@ pub(crate) fn respond_part<R, V: Serialize>(
             Wants::Html => html_of(context, reading, view, stale, shown),
         }
     };
+    response.extensions_mut().insert(made);
     let headers = response.headers_mut();
     if let Some(cursor) = reading.cursor.as_deref() {
         // A cursor is plain text that every header takes.
@@ -129,7 +142,12 @@ fn html_of<R, V>(
     let page = Page {
         title: &shown.title,
         place: shown.place,
-        freshness: Some(Freshness { revision: &reading.revision, read_at: reading.read_at, stale }),
+        freshness: Some(Freshness {
+            revision: &reading.revision,
+            cursor: reading.cursor.as_deref(),
+            read_at: reading.read_at,
+            stale,
+        }),
         notice: context.parameter("notice").and_then(|code| notice::text(&code)),
         body: (shown.render)(context, view, now),
     };

@@ -15,6 +15,7 @@ use crate::{
     frame, guard, health,
     pages::{enqueue, overview, queues, system, task, tasks},
     shared::App,
+    sse,
     visit::Context,
 };
 
@@ -40,19 +41,13 @@ pub(crate) fn framed(app: &App, routes: Router<App>) -> Router {
 /// What only those see who were let in.
 fn people(app: &App, base: &str) -> Router<App> {
     let at = |path: &str| format!("{base}{path}");
-    let mut router = Router::new()
-        .route(&at("/"), get(overview::get))
-        .route(&at("/tasks"), get(tasks::get))
+    let mut router = pages(base)
         .route(&at("/tasks/bulk"), post(actions::bulk))
-        .route(&at("/tasks/{id}"), get(task::get))
         .route(&at("/tasks/{id}/payload"), get(task::payload))
         .route(&at("/tasks/{id}/result"), get(task::result))
         .route(&at("/tasks/{id}/{action}"), post(actions::task))
         .route(&at("/bulk/{id}"), get(actions::outcome))
-        .route(&at("/queues"), get(queues::list))
-        .route(&at("/queues/{queue}"), get(queues::get))
         .route(&at("/queues/{queue}/{action}"), post(actions::queue))
-        .route(&at("/system"), get(system::get))
         .route(&at("/enqueue"), get(enqueue::get).post(actions::enqueue))
         .route(&at("/theme"), post(actions::theme))
         .route(&at("/login"), get(login))
@@ -73,12 +68,30 @@ fn people(app: &App, base: &str) -> Router<App> {
     if !base.is_empty() {
         router = router.route(base, get(overview::get));
     }
+    if app.config.enable_sse {
+        let followed = pages("").fallback(nowhere).with_state(Arc::clone(app));
+        router = router
+            .route(&at("/events"), get(move |ask| sse::page(ask, followed.clone())))
+            .route(&at("/api/v1/events"), get(sse::journal));
+    }
     if !app.config.open_metrics {
         router = router.route(&at("/metrics"), get(health::metrics));
     }
     router
         .layer(from_fn_with_state(Arc::clone(app), csrf::check))
         .layer(from_fn_with_state(Arc::clone(app), auth::require))
+}
+
+/// The pages that renew themselves: each can be followed by a stream too.
+fn pages(base: &str) -> Router<App> {
+    let at = |path: &str| format!("{base}{path}");
+    Router::new()
+        .route(&at("/"), get(overview::get))
+        .route(&at("/tasks"), get(tasks::get))
+        .route(&at("/tasks/{id}"), get(task::get))
+        .route(&at("/queues"), get(queues::list))
+        .route(&at("/queues/{queue}"), get(queues::get))
+        .route(&at("/system"), get(system::get))
 }
 
 /// What everybody sees: nothing that tells anything.

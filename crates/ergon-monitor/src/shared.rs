@@ -8,7 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     audit::Audit, auth::Gate, bound::Bound, bulk::Outcomes, cache::Cache, config::MonitorConfig,
-    csrf::Forms, network::Network,
+    csrf::Forms, network::Network, sse::Hub,
 };
 
 /// What handlers hold.
@@ -36,7 +36,9 @@ pub(crate) struct Shared {
     pub(crate) metrics: Option<Metrics>,
     /// Cancelled when the monitor stops, before it waits for requests: streams end by it.
     pub(crate) streams: CancellationToken,
-    /// Orders under way: a shutdown waits for them.
+    /// Who is told of changes, and who follows the store for them.
+    pub(crate) live: Hub,
+    /// Orders under way, and streams: a shutdown waits for them.
     pub(crate) tasks: TaskTracker,
     pub(crate) started_at: Timestamp,
 }

@@ -68,6 +68,8 @@ pub(crate) struct Visit {
     /// The path behind the base path.
     pub(crate) path: String,
     pub(crate) query: String,
+    /// Asked by a stream, for all who follow the same page: a reading that began before is too old.
+    pub(crate) not_before: Option<tokio::time::Instant>,
 }
 
 impl Visit {
@@ -105,6 +107,7 @@ impl Visit {
             theme: cookie(headers, THEME_COOKIE).and_then(Theme::named).unwrap_or(Theme::System),
             path,
             query: parts.uri.query().unwrap_or_default().to_owned(),
+            not_before: None,
         }
     }
 }

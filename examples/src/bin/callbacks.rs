@@ -98,7 +98,11 @@ async fn main() -> anyhow::Result<()> {
     }
 
     let report = running.shutdown().await;
-    println!("attempts: {}, everything was told: {}", started.load(Ordering::Relaxed), report.is_complete());
+    println!(
+        "attempts: {}, everything was told: {}",
+        started.load(Ordering::Relaxed),
+        report.is_complete()
+    );
     store.close().await?;
     Ok(())
 }

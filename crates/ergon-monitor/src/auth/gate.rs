@@ -70,6 +70,11 @@ impl Gate {
         admitted
     }
 
+    /// Says whether whoever was let in still would be, with the same rights. It counts as no request.
+    pub(crate) async fn still(&self, parts: &Parts, visit: &Visit, who: &Principal) -> bool {
+        self.check(parts, visit).await.is_ok_and(|principal| principal == *who)
+    }
+
     async fn check(&self, parts: &Parts, visit: &Visit) -> Result<Principal, PageError> {
         let headers = &parts.headers;
         match &self.auth {

@@ -7,6 +7,10 @@ use crate::{auth::Action, csrf::TOKEN_FIELD, view::TaskRow, visit::Context};
 
 /// What proves that a form is ours.
 pub(crate) fn token(context: &Context) -> Markup {
+    if context.visit.not_before.is_some() {
+        // What a stream sends is the same for all who follow the page: each fills in its own.
+        return html! { input type="hidden" name=(TOKEN_FIELD) value=""; };
+    }
     let token = context.app.forms.token(&context.principal, context.app.clock.now());
     html! { input type="hidden" name=(TOKEN_FIELD) value=(token); }
 }

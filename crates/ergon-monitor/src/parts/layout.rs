@@ -5,10 +5,11 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::{form, instant};
 use crate::{
-    assets::{CSS, ICON, JS},
+    assets::{CSS, ICON, JS, LIVE},
     auth::Auth,
     link::Links,
     shared::Shared,
+    sse,
     value::{At, span},
     visit::{Context, Theme, Visit},
 };
@@ -35,6 +36,7 @@ const PLACES: [(Place, &str, &str); 4] = [
 /// How new a page is.
 pub(crate) struct Freshness<'p> {
     pub(crate) revision: &'p str,
+    pub(crate) cursor: Option<&'p str>,
     pub(crate) read_at: Timestamp,
     pub(crate) stale: Option<String>,
 }
@@ -69,6 +71,8 @@ pub(crate) fn document(
     let links = &visit.links;
     let config = &shared.config;
     let theme = (visit.theme != Theme::System).then(|| visit.theme.as_str());
+    let renews = page.freshness.is_some() && config.enable_sse;
+    let followed = renews.then(|| sse::view_of(&visit.path)).flatten();
     html! {
         (DOCTYPE)
         html lang="en" data-theme=[theme] {
@@ -81,8 +85,11 @@ pub(crate) fn document(
                 link rel="icon" type="image/svg+xml" href=(links.at(&ICON.path()));
                 link rel="stylesheet" href=(links.at(&CSS.path())) integrity=(CSS.integrity());
                 script src=(links.at(&JS.path())) integrity=(JS.integrity()) defer {}
+                @if followed.is_some() {
+                    script src=(links.at(&LIVE.path())) integrity=(LIVE.integrity()) defer {}
+                }
             }
-            body data-poll=(config.poll_interval.as_millis()) {
+            body data-poll=(config.poll_interval.as_millis()) data-events=[followed.as_ref().map(|_| links.at("/events"))] data-view=[&followed] {
                 a.skip href="#main" { "Skip to the content" }
                 header.shell {
                     a.brand href=(links.overview()) { "ergon" }
@@ -111,8 +118,9 @@ pub(crate) fn document(
 /// What changes of a page: a whole page holds it, and a poll is answered with it alone.
 pub(crate) fn main(shared: &Shared, page: &Page<'_>) -> Markup {
     let revision = page.freshness.as_ref().map(|freshness| freshness.revision);
+    let cursor = page.freshness.as_ref().and_then(|freshness| freshness.cursor);
     html! {
-        main #main tabindex="-1" data-revision=[revision] {
+        main #main tabindex="-1" data-revision=[revision] data-cursor=[cursor] {
             h1 { (page.title) }
             @if let Some(freshness) = &page.freshness { (fresh(shared, freshness)) }
             (page.body)

@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_thousand_transactions_under_way_are_short() {
-        let xip: Vec<u64> = (0..1_000).map(|number| 1 << 40 | number * 20).collect();
+        let xip: Vec<u64> = (0..1_000).map(|number| (1 << 40) + number * 20).collect();
         let snapshot = Snapshot::new(1 << 40, 1 << 41, xip).unwrap();
         assert!(snapshot.compact().len() < 1_100);
         assert_eq!(snapshot.narrowed().to_string(), format!("{0}:{0}:", 1_u64 << 40));

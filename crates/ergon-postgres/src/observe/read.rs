@@ -15,18 +15,11 @@ use crate::{
 
 /// What one statement read.
 struct Page {
-    head: Head,
     entries: Vec<Entry>,
-}
-
-/// What it says of the journal.
-struct Head {
-    /// Where the page ends if nothing was left out, but for what ended later.
+    /// Where it ends if nothing was left out.
     end: Place,
-    is_future: bool,
-    is_expired: bool,
-    /// A transaction ended that may have changed tasks unrecorded.
-    is_unrecorded: bool,
+    /// Why entries may be missing before it.
+    gap: Option<Gap>,
     is_watched: bool,
     /// The limit cut entries off.
     rest: bool,
@@ -50,40 +43,27 @@ impl Shared {
     ) -> Result<Changes, StoreError> {
         let Some(mut place) = Place::parse(after) else { return self.foreign().await };
         loop {
-            let Page { head, entries } = self.page(&place, limit).await?;
-            if head.end.number != place.number || head.is_future {
-                return self.foreign().await;
-            }
-            let mut gap = head.is_expired.then_some(Gap::Expired);
-            let is_elsewhere = head.end.timeline != place.timeline;
-            if head.is_unrecorded || is_elsewhere {
-                gap = gap.or(Some(Gap::Unrecorded));
-            }
-            if is_elsewhere {
-                // The page did not see to it that what it saw is on disk.
-                self.latest().await?;
-            }
-            if place.within.is_some() && entries.is_empty() && gap.is_none() {
+            let Some(page) = self.page(&place, limit).await? else { return self.foreign().await };
+            if place.within.is_some() && page.entries.is_empty() && page.gap.is_none() {
                 // What was left of it is gone.
-                place = head.end;
+                place = page.end;
                 continue;
             }
-            return self.answer(after, place, gap, Page { head, entries }, limit).await;
+            return self.answer(after, place, page, limit);
         }
     }
 
     /// Puts together what was read behind a place.
-    async fn answer(
+    fn answer(
         &self,
         after: &Cursor,
         place: Place,
-        mut gap: Option<Gap>,
         page: Page,
         limit: usize,
     ) -> Result<Changes, StoreError> {
-        let Page { head, entries } = page;
+        let Page { entries, end, mut gap, is_watched, mut rest, later } = page;
+        let is_whole = gap.is_none() && place.within.is_none();
         let (mut events, mut reached) = (Vec::new(), None);
-        let mut rest = head.rest;
         for entry in &entries {
             // What lies before a gap and what lies behind it are two answers.
             if events.len() >= limit || entry.is_break() && !events.is_empty() {
@@ -97,32 +77,24 @@ impl Shared {
             }
             reached = Some(entry.id);
         }
-        let more = rest || head.later;
-        if events.is_empty() && !more && !head.is_watched {
+        let more = rest || later;
+        if events.is_empty() && !more && !is_watched {
             gap = gap.or(Some(Gap::Unrecorded));
         }
-        let Place { number, timeline, .. } = head.end;
-        let cursor = match reached.filter(|_| rest) {
-            Some(reached) => {
-                let (base, target) = (place.base, head.end.base);
-                let within = Some(Within { target, reached });
-                Place { number, timeline, base, within }.cursor()?
+        let cursor = match reached {
+            Some(reached) if rest => {
+                let within = Some(Within { target: end.base, reached });
+                Place { within, base: place.base, ..end }.cursor()?
             }
             // Where nothing happened the old snapshot is as good, and on disk.
-            None if reached.is_none()
-                && gap.is_none_or(|gap| gap == Gap::Unrecorded)
-                && place.within.is_none()
-                && place.timeline == timeline
-                && !head.is_unrecorded =>
-            {
-                after.clone()
-            }
-            None => head.end.cursor()?,
+            None if is_whole => after.clone(),
+            Some(_) | None => end.cursor()?,
         };
         Ok(Changes { gap, events, cursor, more })
     }
 
-    async fn page(&self, place: &Place, limit: usize) -> Result<Page, StoreError> {
+    /// Reads behind a place; `None` when it is of another store, or of the future.
+    async fn page(&self, place: &Place, limit: usize) -> Result<Option<Page>, StoreError> {
         let target = place.within.as_ref().map(|within| within.target.to_string());
         let query = self
             .sql
@@ -134,21 +106,20 @@ impl Shared {
             .with(place.number.cast_signed());
         let rows = self.database.rows(|| query.query()).await?;
         let first = rows.first().ok_or_else(|| corrupt("the state of the journal is missing"))?;
-        let end = Place {
-            number: number(first)?,
-            timeline: timeline(first)?,
-            base: snapshot(first, "target")?,
-            within: None,
-        };
-        let head = Head {
-            end,
-            is_future: column(first, "is_future")?,
-            is_expired: column(first, "is_expired")?,
-            is_unrecorded: column(first, "is_unrecorded")?,
-            is_watched: column(first, "is_watched")?,
-            rest: column(first, "rest")?,
-            later: column(first, "later")?,
-        };
+        let (number, timeline) = (number(first)?, timeline(first)?);
+        if number != place.number || column(first, "is_future")? {
+            return Ok(None);
+        }
+        let mut gap = column::<bool>(first, "is_expired")?.then_some(Gap::Expired);
+        // A transaction ended that may have changed tasks unrecorded.
+        if column(first, "is_unrecorded")? {
+            gap = gap.or(Some(Gap::Unrecorded));
+        }
+        if timeline != place.timeline {
+            gap = gap.or(Some(Gap::Unrecorded));
+            // The statement did not see to it that what it saw is on disk.
+            self.latest().await?;
+        }
         let has_entry =
             |row: &&PgRow| column::<Option<i64>>(row, "id").is_ok_and(|id| id.is_some());
         let entries = rows.iter().filter(has_entry).map(Entry::read);
@@ -156,7 +127,14 @@ impl Shared {
         if !entries.iter().all(|entry| entry.is_known(&self.names)) {
             self.names.refresh(&mut self.each(), &self.sql).await?;
         }
-        Ok(Page { head, entries })
+        Ok(Some(Page {
+            entries,
+            end: Place { number, timeline, base: snapshot(first, "target")?, within: None },
+            gap,
+            is_watched: column(first, "is_watched")?,
+            rest: column(first, "rest")?,
+            later: column(first, "later")?,
+        }))
     }
 
     /// What is answered to a cursor of another store.

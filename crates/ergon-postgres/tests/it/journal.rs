@@ -9,10 +9,7 @@ use std::{collections::BTreeSet, time::Duration};
 use ergon_core::{
     Client, Event, Now, TaskId,
     event::{EventKind, ServerEvent},
-    store::{
-        Control as _, Cursor, Gap, Inspect as _, Observe as _, QueueChange, Recorded,
-        Watch,
-    },
+    store::{Control as _, Cursor, Gap, Inspect as _, Observe as _, QueueChange, Recorded, Watch},
 };
 use ergon_postgres::PostgresStore;
 use ergon_testing::harness::{Harness, Reader, watcher};

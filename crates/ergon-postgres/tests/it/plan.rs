@@ -117,11 +117,8 @@ async fn use_all(store: &PostgresStore) {
     let claimed = store.claim(&claim(1, 30, LONG)).await.unwrap();
     assert_eq!(claimed.len(), std::cmp::min(30, claimed.len()));
     let told = ProgressReport::new(1);
-    let report = |task: &ClaimedTask| ClaimReport {
-        id: task.id,
-        token: task.token,
-        report: told.clone(),
-    };
+    let report =
+        |task: &ClaimedTask| ClaimReport { id: task.id, token: task.token, report: told.clone() };
     let reports: Vec<ClaimReport> = claimed.iter().map(report).collect();
     store.report(&reports, now).await.unwrap();
     let half: Vec<Held> = claimed.iter().take(claimed.len() / 2).map(held).collect();

@@ -8,6 +8,8 @@ use std::{
 use ergon_core::{Clock, SystemClock};
 use ergon_postgres::{PostgresOptions, PostgresStore};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, postgres::PgPoolOptions};
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 
 /// Counts the schemas of this process.
 static SCHEMAS: AtomicU32 = AtomicU32::new(0);
@@ -47,6 +49,13 @@ pub(crate) async fn store() -> Option<(Sandbox, PostgresStore)> {
     let sandbox = sandbox()?;
     let store = sandbox.options().connect(&sandbox.url).await.expect("the server is reachable");
     Some((sandbox, store))
+}
+
+/// Does something beside the test; dropped, it goes on.
+pub(crate) fn beside<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
+    TaskTracker::new().spawn(work)
 }
 
 impl Sandbox {

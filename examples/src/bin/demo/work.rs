@@ -91,7 +91,9 @@ async fn capture_payment(payment: CapturePayment) -> Result<u64, TaskError> {
 async fn deliver_webhook(hook: DeliverWebhook) -> Result<u16, TaskError> {
     take(80).await;
     match (hook.url.contains("flaky"), happens(3)) {
-        (true, true) => Err(TaskError::retry(format!("POST {}: 503 Service Unavailable", hook.url))),
+        (true, true) => {
+            Err(TaskError::retry(format!("POST {}: 503 Service Unavailable", hook.url)))
+        }
         _ => Ok(204),
     }
 }

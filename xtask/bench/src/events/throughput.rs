@@ -41,7 +41,13 @@ const EVENTS_A_TASK: u64 = 2;
 pub(super) fn rates(plan: &Plan) -> Result<Vec<Measure>> {
     let mut measures = Vec::new();
     for (name, text, with, without, least) in [
-        (Name::ThroughputMetrics, "throughput_metrics", Listening::Metrics, Listening::Nobody, 0.98),
+        (
+            Name::ThroughputMetrics,
+            "throughput_metrics",
+            Listening::Metrics,
+            Listening::Nobody,
+            0.98,
+        ),
         (
             Name::ThroughputJournalWatcher,
             "throughput_journal_watcher",
@@ -64,7 +70,8 @@ pub(super) fn rates(plan: &Plan) -> Result<Vec<Measure>> {
         measures.push(measure);
     }
     if plan.wants(Name::JournalRedb) {
-        let mut measure = measure(plan, "journal_redb", "events/s").with_goal(Goal::AtLeast(50_000.0));
+        let mut measure =
+            measure(plan, "journal_redb", "events/s").with_goal(Goal::AtLeast(50_000.0));
         for run in 1..=plan.runs {
             let (_, events) = drain(plan, Listening::Journal)?;
             let events = events.context("nobody followed")?;
@@ -111,8 +118,7 @@ fn drain(plan: &Plan, listening: Listening) -> Result<(Duration, Option<f64>)> {
         };
         let stuck = (listening == Listening::Stuck).then(|| bus.subscribe(EventKindSet::EVERY));
         let began = Instant::now();
-        let reading = (listening == Listening::Journal)
-            .then(|| read(&bus, tasks * EVENTS_A_TASK));
+        let reading = (listening == Listening::Journal).then(|| read(&bus, tasks * EVENTS_A_TASK));
         let time = drain_told(&store, tasks, sink).await?;
         let mut events = None;
         if let Some(reading) = reading {
@@ -129,7 +135,6 @@ fn drain(plan: &Plan, listening: Listening) -> Result<(Duration, Option<f64>)> {
 /// Reads so many events of tasks, and says how many there were.
 fn read(bus: &Bus, events: u64) -> JoinHandle<Result<u64>> {
     let mut all = bus.subscribe(EventKindSet::EVERY);
-    #[expect(clippy::disallowed_methods, reason = "it is joined")]
     tokio::spawn(async move {
         let mut told = 0;
         while told < events {

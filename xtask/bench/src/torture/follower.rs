@@ -184,20 +184,20 @@ struct Life {
 impl Life {
     fn tell(&mut self, kind: EventKind, attempt: u16) {
         let next = match (kind, self.phase) {
-            (EventKind::TaskEnqueued, None) => Phase::Waiting,
             // After a crash, what was claimed is claimed again.
-            (EventKind::TaskStarted, Some(Phase::Waiting | Phase::Running)) => Phase::Running,
+            (EventKind::TaskStarted, Some(Phase::Waiting | Phase::Running))
+            | (EventKind::TaskCancelRequested, Some(Phase::Running)) => Phase::Running,
             (EventKind::TaskCompleted, Some(Phase::Running)) => Phase::Completed,
             (EventKind::TaskFailed, Some(Phase::Running)) => Phase::Failed,
             (EventKind::TaskCancelled, Some(Phase::Waiting | Phase::Running)) => Phase::Cancelled,
-            (
+            (EventKind::TaskEnqueued, None)
+            | (
                 EventKind::TaskRetried
                 | EventKind::TaskSnoozed
                 | EventKind::TaskReleased
                 | EventKind::TaskRescued,
                 Some(Phase::Running),
             ) => Phase::Waiting,
-            (EventKind::TaskCancelRequested, Some(Phase::Running)) => Phase::Running,
             _ => {
                 self.broken.get_or_insert(kind);
                 return;

@@ -13,18 +13,21 @@ use ergon_cluster::{Mode, Settings};
 use ergon_core::{
     EventKind, Now, Page, StoreError, TaskFilter, TaskId, WatcherName,
     limits::PAGE_MAX,
-    store::{
-        Cursor, Dispatch as _, Enqueue as _, Inspect as _, Observe as _, Recorded, Watch,
-    },
+    store::{Cursor, Dispatch as _, Enqueue as _, Inspect as _, Observe as _, Recorded, Watch},
     text::error_chain,
 };
 use ergon_postgres::PostgresStore;
 use tokio::task::JoinSet;
 
 use super::{LONG, claim, completed, healed, millis, options, pause, site, tasks};
+use crate::support::beside;
 
 /// Follows the journal until it is told to stop, and everything was read.
-async fn follow(store: PostgresStore, mut cursor: Cursor, is_over: Arc<AtomicBool>) -> Vec<Recorded> {
+async fn follow(
+    store: PostgresStore,
+    mut cursor: Cursor,
+    is_over: Arc<AtomicBool>,
+) -> Vec<Recorded> {
     let mut told = Vec::new();
     loop {
         let was_over = is_over.load(Ordering::SeqCst);
@@ -43,9 +46,10 @@ async fn follow(store: PostgresStore, mut cursor: Cursor, is_over: Arc<AtomicBoo
 
 /// Enqueues and runs tasks whatever the server does, until it is told to stop.
 async fn work(store: PostgresStore, by: u128, is_over: Arc<AtomicBool>) {
-    let may_fail = |result: Result<(), StoreError>| match result {
-        Err(error) => assert!(error.is_transient(), "{}", error_chain(&error)),
-        Ok(()) => {}
+    let may_fail = |result: Result<(), StoreError>| {
+        if let Err(error) = result {
+            assert!(error.is_transient(), "{}", error_chain(&error));
+        }
     };
     while !is_over.load(Ordering::SeqCst) {
         may_fail(store.insert(&tasks(2), Now::Store).await.map(drop));
@@ -84,7 +88,7 @@ async fn a_reader_goes_on_over_crashes_and_restarts_and_misses_nothing() {
         writers.spawn(work(store.clone(), by, Arc::clone(&is_over)));
     }
     let follower = follow(stores[1].clone(), watched.cursor, Arc::clone(&is_read));
-    let follower = tokio::spawn(follower);
+    let follower = beside(follower);
     for mode in [Mode::Immediate, Mode::Fast, Mode::Immediate, Mode::Immediate] {
         pause(millis(700)).await;
         site.act(|cluster| cluster.restart(mode)).unwrap();
@@ -120,7 +124,7 @@ async fn who_waits_while_the_server_restarts_hears_of_what_comes_after() {
     let watch = Watch::durable(WatcherName::new("test").unwrap());
     let cursor = store.watch(&watch).await.unwrap().cursor;
     let (reader, place) = (store.clone(), cursor.clone());
-    let waiting = tokio::spawn(async move {
+    let waiting = beside(async move {
         reader.wait_for_changes(&place, Duration::from_secs(600)).await;
     });
     pause(millis(300)).await;

@@ -11,6 +11,7 @@ use ergon_testing::harness::{kind, watcher};
 use tokio::time::timeout;
 
 use super::{LONG, Scene, is_told};
+use crate::support::beside;
 
 /// The first number of the locks of ids: see the function `is_free` of the schema.
 const ID_LOCKS: i32 = 1_701_996_398;
@@ -27,7 +28,7 @@ async fn a_watch_waits_for_statements_that_did_not_see_it() {
     locking.execute(&mut *lock).await.unwrap();
     let task = NewTask::new(id, TaskSpec::new(kind("k"), "{}"));
     let store = scene.store.clone();
-    let inserting = tokio::spawn(async move { store.insert(&[task], Now::Store).await });
+    let inserting = beside(async move { store.insert(&[task], Now::Store).await });
     let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND \
                  classid = 1701996398 AND objid = ";
     let waits = format!("{waits}{bucket}");
@@ -35,9 +36,8 @@ async fn a_watch_waits_for_statements_that_did_not_see_it() {
         tokio::task::yield_now().await;
     }
     let store = scene.store.clone();
-    let mut watching = tokio::spawn(async move {
-        store.watch(&Watch::durable(watcher("test"))).await.unwrap().cursor
-    });
+    let mut watching =
+        beside(async move { store.watch(&Watch::durable(watcher("test"))).await.unwrap().cursor });
     let early = timeout(Duration::from_millis(200), &mut watching).await;
     assert!(early.is_err(), "the statement goes on");
     lock.rollback().await.unwrap();
@@ -94,9 +94,7 @@ async fn of_two_watches_that_begin_at_once_both_wait() {
     let id = enqueue.in_transaction(&scene.store, &mut old).await.unwrap().id();
     let watch = |name: &'static str| {
         let store = scene.store.clone();
-        tokio::spawn(async move {
-            store.watch(&Watch::durable(watcher(name))).await.unwrap().cursor
-        })
+        beside(async move { store.watch(&Watch::durable(watcher(name))).await.unwrap().cursor })
     };
     let watches = [watch("one"), watch("other")];
     while scene.number("SELECT count(*) FROM ergon.watcher").await < 2 {

@@ -140,8 +140,7 @@ async fn many_who_commit_and_take_back_at_once_are_told_exactly_once() {
     let is_over = Arc::new(AtomicBool::new(false));
     let mut writers = JoinSet::new();
     for _ in 0..6 {
-        let (store, client, pool) =
-            (scene.store.clone(), scene.client.clone(), scene.pool.clone());
+        let (store, client, pool) = (scene.store.clone(), scene.client.clone(), scene.pool.clone());
         writers.spawn(async move {
             let mut kept = Vec::new();
             for _ in 0..25 {

@@ -1,0 +1,4 @@
+//! The command as people run it.
+
+#[cfg(test)]
+mod monitor;
