@@ -3,7 +3,7 @@
 (() => {
   const status = document.getElementById("status");
   const interval = Number(document.body.dataset.poll) || 5000;
-  let paused = false, failures = 0, timer = 0, readAt = Date.now();
+  let paused = false, held = false, live = false, failures = 0, timer = 0, readAt = Date.now();
 
   const units = [[86400, " d"], [3600, " h"], [60, " m"], [1, " s"]];
   const span = (ms) => {
@@ -30,10 +30,14 @@
   const mode = () => {
     const line = document.querySelector("[data-mode]");
     if (!line) return;
-    const age = Date.now() - readAt, late = age > interval + 3000;
-    line.textContent = (paused ? "Paused" : late ? "Stale" : "Polling " + line.dataset.interval)
-      + ", checked " + span(age) + " ago. ";
-    line.parentElement.classList.toggle("stale", late && !paused);
+    const age = Date.now() - readAt, late = !live && age > interval + 3000;
+    // What the server itself calls stale stays so, however new the answer is.
+    const told = line.parentElement.querySelector("strong") !== null;
+    line.textContent = paused ? "Paused, checked " + span(age) + " ago. "
+      : late || told ? "Stale " + span(age) + ". "
+      : live ? "Live. "
+      : (held ? "Connecting" : "Polling " + line.dataset.interval) + ", checked " + span(age) + " ago. ";
+    line.parentElement.classList.toggle("stale", told || (late && !paused));
     const button = document.createElement("button");
     button.type = "button";
     button.id = "pause";
@@ -51,8 +55,12 @@
     for (const { name, value } of [...to.attributes])
       if (from.getAttribute(name) !== value && !(name === "open" && from.tagName === "DETAILS")) from.setAttribute(name, value);
     if (from.tagName === "INPUT" || from.tagName === "TEXTAREA" || from.tagName === "SELECT") return;
-    const keyed = new Map();
-    for (const child of from.children) if (child.id) keyed.set(child.id, child);
+    const keyed = new Map(), kept = new Set();
+    for (const child of to.children) if (child.id) kept.add(child.id);
+    // What goes, goes first: then what stays need not be moved, and keeps the focus.
+    for (const child of [...from.children])
+      if (child.id && child.id !== "pause" && !kept.has(child.id)) child.remove();
+      else if (child.id) keyed.set(child.id, child);
     let at = from.firstChild;
     for (const wanted of [...to.childNodes]) {
       const key = keyOf(wanted);
@@ -70,6 +78,26 @@
     while (at) { const next = at.nextSibling; if (at.id !== "pause") at.remove(); at = next; }
   };
 
+  // Shows a new state of the page; what it looks like where somebody is at work stays as it is.
+  const swap = (text, token) => {
+    const main = document.getElementById("main"), page = new DOMParser().parseFromString(text, "text/html");
+    const fresh = page.getElementById("main"), at = document.activeElement;
+    if (!main || !fresh) return;
+    // Forms that all are sent alike are signed here.
+    if (token) for (const field of fresh.querySelectorAll("input[name=_token]")) field.setAttribute("value", token);
+    const range = at && typeof at.selectionStart === "number" ? [at.selectionStart, at.selectionEnd] : null;
+    morph(main, fresh);
+    if (at && at !== document.activeElement && at.isConnected) {
+      at.focus({ preventScroll: true });
+      if (range) at.setSelectionRange(...range);
+    }
+    count();
+  };
+  const count = () => {
+    const line = document.getElementById("selected");
+    if (line) line.textContent = document.querySelectorAll("input[name=ids]:checked").length + " selected";
+  };
+
   const say = (text) => {
     const line = document.createElement("p");
     line.className = "notice";
@@ -77,7 +105,7 @@
     status.replaceChildren(line);
   };
 
-  const later = (ms) => { clearTimeout(timer); timer = setTimeout(poll, ms); };
+  const later = (ms) => { clearTimeout(timer); if (!held) timer = setTimeout(poll, ms); };
   const poll = async () => {
     const main = document.getElementById("main");
     if (!main || !main.dataset.revision) return;
@@ -93,12 +121,13 @@
       if (date && Math.abs(date - now()) > 1500) skew = date - Date.now();
       wait = Number(answer.headers.get("x-ergon-next-poll")) || interval;
       if (answer.status === 200) {
-        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-        const fresh = page.getElementById("main");
-        if (fresh) morph(main, fresh);
+        swap(await answer.text());
       } else if (answer.status !== 204) throw new Error(String(answer.status));
       readAt = Date.now();
-      if (failures > 0) say("The monitor answers again.");
+      if (failures > 0) {
+        say("The monitor answers again.");
+        document.dispatchEvent(new Event("ergon:back"));
+      }
       failures = 0;
     } catch {
       failures += 1;
@@ -111,17 +140,31 @@
   };
 
   document.addEventListener("click", (event) => {
-    if (event.target.id === "pause") { paused = !paused; say(paused ? "Paused." : "Polling again."); ages(); }
+    if (event.target.id !== "pause") return;
+    paused = !paused;
+    say(paused ? "Paused." : "Going on.");
+    document.dispatchEvent(new Event(paused ? "ergon:pause" : "ergon:resume"));
+    ages();
   });
   document.addEventListener("change", (event) => {
     if (event.target.dataset && event.target.dataset.all !== undefined)
       for (const box of document.querySelectorAll("input[name=ids]")) box.checked = event.target.checked;
-    const count = document.querySelectorAll("input[name=ids]:checked").length;
-    const line = document.getElementById("selected");
-    if (line) line.textContent = count + " selected";
+    count();
   });
   document.addEventListener("visibilitychange", () => { if (!document.hidden) later(100); });
   addEventListener("pageshow", (event) => { if (event.persisted) later(100); });
+  // For the stream, if there is one.
+  window.ergon = {
+    say, swap, span,
+    // Polls, or leaves it to the stream.
+    hold(value) { held = value; later(100); },
+    // Polls once.
+    ask: () => poll(),
+    // The page is as new as can be, or the stream is over.
+    heard(value) { live = value; if (value) readAt = Date.now(); ages(); },
+    clock(ms) { skew = ms - Date.now(); },
+    isPaused: () => paused,
+  };
   setInterval(ages, 1000);
   ages();
   later(interval);

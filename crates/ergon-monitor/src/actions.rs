@@ -33,6 +33,8 @@ use crate::{
     visit::{Context, THEME_COOKIE, Theme, Wants},
 };
 
+pub(crate) mod operations;
+
 /// Longest reason of a cancel, in characters.
 const REASON_MAX: usize = 200;
 
@@ -76,7 +78,11 @@ fn command(
             }
             Command::Delete
         }
-        Action::PauseQueue | Action::ResumeQueue | Action::Enqueue => return Err(unknown()),
+        Action::PauseQueue
+        | Action::ResumeQueue
+        | Action::Enqueue
+        | Action::Operate
+        | Action::Export => return Err(unknown()),
     };
     Ok((action, command))
 }
@@ -93,14 +99,14 @@ async fn apply(
         many => format!("{} tasks", many.len()),
     };
     let count = u64::try_from(ids.len()).unwrap_or(u64::MAX);
-    order(context, Order::new(action, target, count), move |context| async move {
+    order(context, Order::new(action, target).count(count), move |context| async move {
         let manager = &context.app.manager;
         let applied = manager.control().apply(&Selection::Ids(ids), &command).await;
         let applied: Applied = applied.map_err(|error| of_order(error, &failed))?;
         let changed = applied.changed();
-        let outcome = format!("{changed} of {} changed", applied.verdicts.len());
+        let note = format!("{changed} of {} changed", applied.verdicts.len());
         let changed = u64::try_from(changed).unwrap_or(u64::MAX);
-        Ok(Came { answer: applied.verdicts, changed, outcome })
+        Ok(Came { answer: applied.verdicts, changed, note })
     })
     .await
 }
@@ -178,10 +184,9 @@ pub(crate) async fn bulk(context: Context, body: Bytes) -> Result<Response, Page
     if context.visit.wants == Wants::Json {
         return Ok(json_of(&Results { results }));
     }
-    let id = Order::new(action, String::new(), 0).id;
     let actor = context.principal.name().to_owned();
-    context.app.outcomes.keep(id, Outcome { actor, action, results });
-    Ok(Redirect::to(&context.visit.links.at(&format!("/bulk/{id:032x}"))).into_response())
+    let id = context.app.outcomes.keep(Outcome { actor, action, results });
+    Ok(Redirect::to(&context.visit.links.at(&format!("/outcomes/{id:032x}"))).into_response())
 }
 
 /// Answers what came of an order for many tasks.
@@ -243,14 +248,14 @@ pub(crate) async fn queue(
         _ => return Err(PageError::NotFound("There is no such order.".to_owned())),
     };
     let target = context.visit.links.queue(&name);
-    order(&context, Order::new(action, name.to_string(), 1), move |context| async move {
+    order(&context, Order::new(action, name.to_string()).count(1), move |context| async move {
         let control = context.app.manager.control();
         let done = match action {
             Action::PauseQueue => control.pause_queue(&name).await,
             _ => control.resume_queue(&name).await,
         };
         done.map_err(|error| of_order(error, &failed))?;
-        Ok(Came { answer: (), changed: 1, outcome: action.done().to_owned() })
+        Ok(Came { answer: (), changed: 1, note: String::new() })
     })
     .await?;
     if context.visit.wants == Wants::Json {
@@ -296,7 +301,7 @@ pub(crate) async fn enqueue(context: Context, body: Bytes) -> Result<Response, P
     if let Some(id) = id {
         enqueue = enqueue.id(id);
     }
-    let ordered = Order::new(Action::Enqueue, crate::text::excerpt(&kind, 128).0.to_owned(), 1);
+    let ordered = Order::new(Action::Enqueue, crate::text::excerpt(&kind, 128).0).count(1);
     let (id, notice) = order(&context, ordered, move |_context| async move {
         let enqueued: Result<Enqueued<serde_json::Value>, EnqueueError> = enqueue.await;
         let enqueued = enqueued.map_err(|error| of_enqueue(error, &failed))?;
@@ -305,7 +310,7 @@ pub(crate) async fn enqueue(context: Context, body: Bytes) -> Result<Response, P
             Enqueued::Duplicate(_) => Notice::Duplicate,
         };
         let changed = u64::from(matches!(enqueued, Enqueued::Created(_)));
-        Ok(Came { answer: (enqueued.id(), notice), changed, outcome: enqueued.id().to_string() })
+        Ok(Came { answer: (enqueued.id(), notice), changed, note: enqueued.id().to_string() })
     })
     .await?;
     if context.visit.wants == Wants::Json {

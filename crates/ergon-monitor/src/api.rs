@@ -9,6 +9,7 @@ use crate::{
     pages::{overview, queues, system, task, tasks},
     respond::json_of,
     service::Results,
+    sse,
     view::{
         overview::OverviewView,
         queues::{QueueView, QueuesView},
@@ -33,6 +34,7 @@ use crate::{
         queues::list,
         queues::get,
         system::get,
+        sse::journal,
         actions::task,
         actions::bulk,
         actions::queue,

@@ -1,130 +1,115 @@
-//! Who ordered what: told to whoever keeps it.
+//! Who ordered what: written into the audit trail of the store, and told to the log.
+//!
+//! An order is written down before it is carried out, and again with what came of it. One that was
+//! begun and has no end may have been carried out: the monitor died in between.
 
-use std::{fmt, net::IpAddr};
+use ergon_core::audit::{Actor, Audit, AuditEntry, AuditOutcome};
 
-use async_trait::async_trait;
-use ergon_core::{Rng as _, SystemRng};
-use jiff::Timestamp;
+use crate::{
+    auth::Action,
+    error::{PageError, Trouble},
+    shared::Shared,
+    visit::Context,
+};
 
-use crate::auth::{Action, Role};
-
-/// Where an order stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// It is about to be carried out.
-    Begun,
-    /// It was carried out.
-    Done {
-        /// How many tasks or queues were changed.
-        changed: u64,
-        /// What became of it in a word or two.
-        outcome: String,
-    },
-    /// It was not carried out, or nobody knows.
-    Failed {
-        /// Why.
-        reason: String,
-    },
-    /// Whoever gave it may not.
-    Denied {
-        /// Why.
-        reason: String,
-    },
-}
-
-impl Stage {
-    /// The lower-case name.
-    #[must_use]
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Begun => "begun",
-            Self::Done { .. } => "done",
-            Self::Failed { .. } => "failed",
-            Self::Denied { .. } => "denied",
-        }
-    }
-}
-
-/// An order, as it is told to an [`Audit`]. Never holds a payload.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Order {
-    /// The same at every stage of one order, and like that of no other.
-    pub id: u128,
-    /// When it was given.
-    pub at: Timestamp,
-    /// Who gave it.
-    pub actor: String,
-    /// Their role.
-    pub role: Role,
-    /// The address that it came from, as far as it is known.
-    pub address: Option<IpAddr>,
-    /// What is to be done.
-    pub action: Action,
-    /// To what: the id of a task, the name of a queue, or how many tasks.
-    pub target: String,
-    /// How many tasks or queues it names.
-    pub count: u64,
+/// An order that is about to be given.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    pub(crate) action: Action,
+    name: String,
+    target: String,
+    count: Option<u64>,
+    note: String,
 }
 
 impl Order {
-    pub(crate) fn new(action: Action, target: String, count: u64) -> Self {
-        let (high, low) = (SystemRng.next_u64(), SystemRng.next_u64());
-        Self {
-            id: (u128::from(high) << 64) | u128::from(low),
-            at: Timestamp::UNIX_EPOCH,
-            actor: String::new(),
-            role: Role::Viewer,
-            address: None,
-            action,
-            target,
-            count,
+    /// To do this to that: the id of a task, the name of a queue, or which tasks. Never a payload.
+    pub(crate) fn new(action: Action, target: impl Into<String>) -> Self {
+        let name = action.audited().to_owned();
+        Self { action, name, target: target.into(), count: None, note: String::new() }
+    }
+
+    /// To so many.
+    pub(crate) const fn count(mut self, count: u64) -> Self {
+        self.count = Some(count);
+        self
+    }
+
+    /// Written down under another name than that of the action.
+    pub(crate) fn named(mut self, name: String) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// With a word to it.
+    pub(crate) fn note(mut self, note: &str) -> Self {
+        note.clone_into(&mut self.note);
+        self
+    }
+
+    fn audit(self, context: &Context) -> Audit {
+        let audit = Audit::new(actor(context), self.name, self.target).note(self.note);
+        match self.count {
+            Some(count) => audit.count(count),
+            None => audit,
         }
     }
 }
 
-/// Keeps who ordered what.
-///
-/// Every order is told twice: when it has begun and when it has ended. One that is denied is told once.
-/// An order that was begun and never ended may have been carried out: the monitor died in between.
-#[async_trait]
-pub trait Audit: fmt::Debug + Send + Sync {
-    /// Takes one stage of an order.
-    ///
-    /// # Errors
-    ///
-    /// Why it could not be kept. An order whose beginning cannot be kept is not carried out; later
-    /// stages that cannot be kept are told to the log.
-    async fn record(
-        &self,
-        order: &Order,
-        stage: &Stage,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+/// Whoever gives an order, as the trail names them.
+pub(crate) fn actor(context: &Context) -> Actor {
+    let address = context.visit.client.map(|address| address.to_string());
+    let actor = Actor::new(context.principal.name()).role(context.principal.role().as_str());
+    actor.address(address.unwrap_or_default())
 }
 
-/// Tells the log of every order, under the target `ergon::audit`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LogAudit;
+/// Writes down an order that is about to be carried out; it must not be if this fails.
+pub(crate) async fn begin(context: &Context, order: Order) -> Result<AuditEntry, PageError> {
+    let (app, audit) = (&context.app, order.audit(context));
+    let entry = app.orders.read("audit", app.manager.audit().begin(audit)).await?;
+    log(&entry);
+    Ok(entry)
+}
 
-#[async_trait]
-impl Audit for LogAudit {
-    async fn record(
-        &self,
-        order: &Order,
-        stage: &Stage,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let Order { id, actor, role, address, action, target, count, .. } = order;
-        let (changed, note) = match stage {
-            Stage::Begun => (None, ""),
-            Stage::Done { changed, outcome } => (Some(*changed), outcome.as_str()),
-            Stage::Failed { reason } | Stage::Denied { reason } => (None, reason.as_str()),
-        };
-        let id = format!("{id:032x}");
-        tracing::info!(
-            target: "ergon::audit",
-            id, %actor, %role, ?address, %action, %target, count, stage = stage.as_str(), changed, note,
-            "order"
-        );
-        Ok(())
+/// Writes down an order that whoever gave it may not give.
+pub(crate) async fn deny(context: &Context, order: Order, reason: &str) {
+    let (app, audit) = (&context.app, order.note(reason).audit(context));
+    match app.orders.read("audit", app.manager.audit().denied(audit.clone())).await {
+        Ok(entry) => log(&entry),
+        Err(trouble) => lost(&trouble, &audit),
     }
+}
+
+/// Writes down what came of an order.
+pub(crate) async fn complete(
+    shared: &Shared,
+    entry: AuditEntry,
+    outcome: AuditOutcome,
+    count: Option<u64>,
+    note: String,
+) {
+    let trail = shared.manager.audit();
+    let completed = shared
+        .orders
+        .read("audit", trail.complete(entry.clone(), outcome, count, note.clone()))
+        .await;
+    match completed {
+        Ok(entry) => log(&entry),
+        Err(trouble) => lost(&trouble, &(entry, outcome, count, note)),
+    }
+}
+
+/// What the trail could not keep is at least in the log.
+fn lost(trouble: &Trouble, what: &dyn std::fmt::Debug) {
+    tracing::error!(target: "ergon::audit", %trouble, ?what, "the audit trail could not keep this");
+}
+
+fn log(entry: &AuditEntry) {
+    let AuditEntry { id, actor, action, target, count, outcome, note, .. } = entry;
+    let (name, role, address) = (&actor.name, &actor.role, &actor.address);
+    tracing::info!(
+        target: "ergon::audit",
+        %id, actor = name, role, address, action, target, count, ?outcome, note,
+        "order"
+    );
 }

@@ -140,7 +140,7 @@ impl AccessToken {
 }
 
 /// What somebody may do and see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Rights {
     pub(crate) role: Role,
     pub(crate) view_payloads: bool,
@@ -198,6 +198,11 @@ impl Principal {
     #[must_use]
     pub fn new(name: impl Into<String>, role: Role) -> Self {
         Self { name: name.into(), rights: Rights::of(role), is_explicit: false }
+    }
+
+    /// All who have these rights: for what is shown to each of them alike.
+    pub(crate) const fn nameless(rights: Rights) -> Self {
+        Self { name: String::new(), rights, is_explicit: false }
     }
 
     /// Whether they see payloads and results. Default: not a viewer.

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use ergon_core::{Rng as _, SystemRng};
 use tokio::time::Instant;
 
 use crate::{auth::Action, service::TaskOutcome};
@@ -30,12 +31,16 @@ pub(crate) struct Outcome {
 pub(crate) struct Outcomes(Mutex<VecDeque<(u128, Instant, Arc<Outcome>)>>);
 
 impl Outcomes {
-    pub(crate) fn keep(&self, id: u128, outcome: Outcome) {
+    /// Keeps one, and says under which id.
+    pub(crate) fn keep(&self, outcome: Outcome) -> u128 {
+        let (high, low) = (SystemRng.next_u64(), SystemRng.next_u64());
+        let id = (u128::from(high) << 64) | u128::from(low);
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= KEPT_MAX {
             kept.pop_front();
         }
         kept.push_back((id, Instant::now(), Arc::new(outcome)));
+        id
     }
 
     pub(crate) fn find(&self, id: u128) -> Option<Arc<Outcome>> {

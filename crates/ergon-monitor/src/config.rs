@@ -122,6 +122,8 @@ pub struct MonitorConfig {
     pub query_bytes_max: usize,
     /// Most tasks in one order: 1 to 1,000. Default 1,000.
     pub bulk_ids_max: usize,
+    /// Most tasks of one export: 1 to 100,000. Default 100,000.
+    pub export_rows_max: usize,
     /// Requests a second of one person or program, in the long run: 1 to 10,000. Default 20.
     pub requests_per_second: u32,
     /// Requests of one person or program at once: 1 to 100,000. Default 60.
@@ -179,6 +181,7 @@ impl MonitorConfig {
             body_bytes_max: 64 << 10,
             query_bytes_max: 2 << 10,
             bulk_ids_max: 1_000,
+            export_rows_max: 100_000,
             requests_per_second: 20,
             request_burst: 60,
             login_failures_max: 10,
@@ -262,6 +265,7 @@ impl MonitorConfig {
         within("body_bytes_max", self.body_bytes_max, 4 << 10..=1 << 20)?;
         within("query_bytes_max", self.query_bytes_max, 256..=16 << 10)?;
         within("bulk_ids_max", self.bulk_ids_max, 1..=1_000)?;
+        within("export_rows_max", self.export_rows_max, 1..=100_000)?;
         within("requests_per_second", self.requests_per_second, 1..=10_000)?;
         within("request_burst", self.request_burst, 1..=100_000)?;
         within("login_failures_max", self.login_failures_max, 1..=1_000)?;

@@ -30,13 +30,16 @@
 //! may load is its own styles and scripts. Payloads are shown to those who may see them, without what
 //! [`Redaction`] hides.
 //!
+//! Every order is written into the audit trail of the store before it is carried out, and again with what
+//! came of it; what is refused is written down too. The log is told the same under `ergon::audit`.
+//!
 //! Looking costs the store little: readings are few at once and short, all who look at the same view
 //! share one, and no page reads more than some hundred tasks.
 
 mod actions;
 mod api;
 mod assets;
-pub mod audit;
+mod audit;
 pub mod auth;
 mod bound;
 mod bulk;
@@ -44,6 +47,7 @@ mod cache;
 pub mod config;
 mod csrf;
 pub mod error;
+mod export;
 mod fields;
 mod frame;
 mod guard;
@@ -70,7 +74,6 @@ mod visit;
 
 #[doc(inline)]
 pub use crate::{
-    audit::{Audit, LogAudit},
     auth::{
         AccessToken, Acknowledge, Action, Auth, Authenticate, Denial, Permissions, Principal, Role,
         Roles, Secret, User,

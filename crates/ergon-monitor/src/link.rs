@@ -1,13 +1,13 @@
 //! Addresses within the monitor: nothing else writes one.
 
-use ergon_core::{QueueName, TaskId};
+use ergon_core::{QueueName, TaskId, operation::OperationId};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// Everything that could end or split a part of a path or a value of a query.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Writes addresses for one request: they begin with what the browser sees before the base path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Links {
     base: String,
 }
@@ -36,15 +36,22 @@ impl Links {
 
     /// The list of tasks with this query.
     pub(crate) fn tasks<'q>(&self, query: impl IntoIterator<Item = (&'q str, &'q str)>) -> String {
-        let pairs: Vec<_> = query.into_iter().collect();
-        let mut address = self.at("/tasks");
-        for (index, (key, value)) in pairs.into_iter().enumerate() {
-            address.push(if index == 0 { '?' } else { '&' });
-            address.push_str(&escape(key));
-            address.push('=');
-            address.push_str(&escape(value));
-        }
-        address
+        self.with("/tasks", query)
+    }
+
+    /// The address of a path with this query.
+    pub(crate) fn with<'q>(
+        &self,
+        path: &str,
+        query: impl IntoIterator<Item = (&'q str, &'q str)>,
+    ) -> String {
+        let query = encode(query);
+        let mark = if query.is_empty() { "" } else { "?" };
+        self.at(&format!("{path}{mark}{query}"))
+    }
+
+    pub(crate) fn operation(&self, id: OperationId) -> String {
+        self.at(&format!("/bulk/{id}"))
     }
 
     /// The path that cookies are for.
@@ -61,6 +68,12 @@ impl Links {
         };
         rest.is_some_and(is_plain)
     }
+}
+
+/// A query as an address has it.
+pub(crate) fn encode<'q>(query: impl IntoIterator<Item = (&'q str, &'q str)>) -> String {
+    let pairs = query.into_iter().map(|(key, value)| format!("{}={}", escape(key), escape(value)));
+    pairs.collect::<Vec<_>>().join("&")
 }
 
 pub(crate) fn escape(text: &str) -> String {

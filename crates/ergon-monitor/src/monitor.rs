@@ -6,11 +6,10 @@ use axum::Router;
 use ergon_core::{
     Client, Clock, Manager, SystemClock, SystemRng, event::EventSink, store::IntoStore,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    audit::{Audit, LogAudit},
     auth::{Gate, proxies},
     bound::Bound,
     bulk::Outcomes,
@@ -18,6 +17,7 @@ use crate::{
     config::MonitorConfig,
     csrf::Forms,
     error::MonitorError,
+    export::EXPORTS_MAX,
     router, serve,
     shared::{App, Metrics, Shared},
     sse::Hub,
@@ -53,8 +53,7 @@ impl Monitor {
             manager: Manager::new(&store),
             client: Client::new(&store),
             config,
-            clock: Arc::new(SystemClock),
-            audit: Arc::new(LogAudit),
+            clock: None,
             metrics: None,
         }
     }
@@ -133,8 +132,7 @@ pub struct MonitorBuilder {
     manager: Manager,
     client: Client,
     config: MonitorConfig,
-    clock: Arc<dyn Clock>,
-    audit: Arc<dyn Audit>,
+    clock: Option<Arc<dyn Clock>>,
     metrics: Option<Metrics>,
 }
 
@@ -167,15 +165,9 @@ impl MonitorBuilder {
         self
     }
 
-    /// The clock by which ages are told. Default: the machine's.
+    /// The clock by which ages are told, and entries of the audit trail dated. Default: the machine's.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// Keeps who ordered what. Default: [`LogAudit`].
-    pub fn audit(mut self, audit: Arc<dyn Audit>) -> Self {
-        self.audit = audit;
+        self.clock = Some(clock);
         self
     }
 
@@ -192,8 +184,12 @@ impl MonitorBuilder {
     ///
     /// [`MonitorError::InvalidConfig`] when a choice is out of its range.
     pub fn build(self) -> Result<Monitor, MonitorError> {
-        let Self { manager, client, config, clock, audit, metrics } = self;
+        let Self { manager, client, config, clock, metrics } = self;
         config.check()?;
+        let (manager, clock): (Manager, Arc<dyn Clock>) = match clock {
+            Some(clock) => (manager.clock(Arc::clone(&clock)), clock),
+            None => (manager, Arc::new(SystemClock)),
+        };
         let gate = Gate::new(
             config.auth.clone(),
             config.login_failures_max,
@@ -212,7 +208,7 @@ impl MonitorBuilder {
             reads: Bound::new(config.store_calls_max, config.store_timeout),
             orders: Bound::new(config.store_calls_max, config.action_timeout),
             outcomes: Outcomes::default(),
-            audit,
+            exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
             metrics,
             streams: CancellationToken::new(),
             live: Hub::new(&SystemRng),

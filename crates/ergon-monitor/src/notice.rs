@@ -14,6 +14,10 @@ pub(crate) enum Notice {
     Unchanged,
     /// Another task holds the unique key.
     Duplicate,
+    /// An operation was made.
+    Begun,
+    /// An operation was paused, resumed or stopped.
+    Steered,
 }
 
 impl Notice {
@@ -23,6 +27,8 @@ impl Notice {
             Self::Requested => "requested".to_owned(),
             Self::Unchanged => "unchanged".to_owned(),
             Self::Duplicate => "duplicate".to_owned(),
+            Self::Begun => "begun".to_owned(),
+            Self::Steered => "steered".to_owned(),
         }
     }
 }
@@ -33,6 +39,8 @@ pub(crate) fn text(code: &str) -> Option<String> {
         "requested" => "The task is running: its worker was asked to stop.",
         "unchanged" => "It was so already: nothing changed.",
         "duplicate" => "A task with the same unique key exists: this is it.",
+        "begun" => "The operation was made, and is carried out from now on.",
+        "steered" => "Done. At most the page of tasks under way is still carried out.",
         _ => {
             let action = Action::ALL.into_iter().find(|action| action.as_str() == code)?;
             return Some(format!("Done: {}.", action.done()));

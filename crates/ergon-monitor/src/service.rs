@@ -3,12 +3,12 @@
 
 use std::{future::Future, sync::Arc};
 
-use ergon_core::CommandVerdict;
+use ergon_core::{CommandVerdict, audit::AuditOutcome};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    audit::{Order, Stage},
+    audit::{self, Order},
     auth::Action,
     error::{PageError, Trouble},
     visit::Context,
@@ -22,7 +22,7 @@ pub(crate) struct Came<T> {
     /// How many tasks or queues were changed.
     pub(crate) changed: u64,
     /// In a word or two.
-    pub(crate) outcome: String,
+    pub(crate) note: String,
 }
 
 /// What came of an order for one task.
@@ -69,19 +69,11 @@ where
     T: Send + 'static,
     F: Future<Output = Result<Came<T>, PageError>> + Send + 'static,
 {
-    let mut order = order;
-    order.at = context.app.clock.now();
-    context.principal.name().clone_into(&mut order.actor);
-    order.role = context.principal.role();
-    order.address = context.visit.client;
     if let Err(denied) = allowed(context, order.action) {
-        let reason = denied.to_string();
-        tell(context, &order, &Stage::Denied { reason }).await;
+        audit::deny(context, order, &denied.to_string()).await;
         return Err(denied);
     }
-    if let Err(error) = context.app.audit.record(&order, &Stage::Begun).await {
-        return Err(PageError::Store(crate::bound::report("audit", &*error)));
-    }
+    let entry = audit::begin(context, order).await?;
     let context = context.clone();
     let app = Arc::clone(&context.app);
     let task = app.tasks.spawn(async move {
@@ -93,13 +85,11 @@ where
             Err(Trouble::Late(seconds)) => Err(PageError::Store(Trouble::Unsure(seconds))),
             Err(trouble) => Err(PageError::Store(trouble)),
         };
-        let stage = match &came {
-            Ok(Came { changed, outcome, .. }) => {
-                Stage::Done { changed: *changed, outcome: outcome.clone() }
-            }
-            Err(error) => Stage::Failed { reason: error.to_string() },
+        let (outcome, changed, note) = match &came {
+            Ok(Came { changed, note, .. }) => (AuditOutcome::Done, Some(*changed), note.clone()),
+            Err(error) => (AuditOutcome::Failed, None, error.to_string()),
         };
-        tell(&context, &order, &stage).await;
+        audit::complete(&context.app, entry, outcome, changed, note).await;
         came
     });
     match task.await {
@@ -108,9 +98,10 @@ where
     }
 }
 
-fn allowed(context: &Context, action: Action) -> Result<(), PageError> {
+/// Says whether whoever asks may do this: nothing is changed through a monitor that is read-only.
+pub(crate) fn allowed(context: &Context, action: Action) -> Result<(), PageError> {
     let config = &context.app.config;
-    if config.read_only {
+    if config.read_only && action.changes() {
         return Err(PageError::ReadOnly);
     }
     let needed = config.permissions.role(action);
@@ -120,12 +111,4 @@ fn allowed(context: &Context, action: Action) -> Result<(), PageError> {
         return Err(PageError::Forbidden(reason));
     }
     Ok(())
-}
-
-/// Tells the audit of a later stage; what it cannot keep is at least in the log.
-async fn tell(context: &Context, order: &Order, stage: &Stage) {
-    if let Err(error) = context.app.audit.record(order, stage).await {
-        let id = format!("{:032x}", order.id);
-        tracing::error!(id, ?stage, error = %error, "the audit could not keep a stage of an order");
-    }
 }

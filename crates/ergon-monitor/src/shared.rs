@@ -4,10 +4,11 @@ use std::{fmt, sync::Arc};
 
 use ergon_core::{Client, Clock, Manager};
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    audit::Audit, auth::Gate, bound::Bound, bulk::Outcomes, cache::Cache, config::MonitorConfig,
+    auth::Gate, bound::Bound, bulk::Outcomes, cache::Cache, config::MonitorConfig,
     csrf::Forms, network::Network, sse::Hub,
 };
 
@@ -32,7 +33,8 @@ pub(crate) struct Shared {
     /// Orders.
     pub(crate) orders: Bound,
     pub(crate) outcomes: Outcomes,
-    pub(crate) audit: Arc<dyn Audit>,
+    /// Exports under way.
+    pub(crate) exports: Arc<Semaphore>,
     pub(crate) metrics: Option<Metrics>,
     /// Cancelled when the monitor stops, before it waits for requests: streams end by it.
     pub(crate) streams: CancellationToken,

@@ -54,11 +54,16 @@ pub enum Action {
     ResumeQueue,
     /// Enqueue a task.
     Enqueue,
+    /// Pause, resume or stop an operation on many tasks. To begin one takes the role of what it does to
+    /// them.
+    Operate,
+    /// Take a list of tasks away as a file.
+    Export,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Retry,
         Self::Cancel,
         Self::Reschedule,
@@ -67,9 +72,11 @@ impl Action {
         Self::PauseQueue,
         Self::ResumeQueue,
         Self::Enqueue,
+        Self::Operate,
+        Self::Export,
     ];
 
-    /// The name, as in addresses and in the audit.
+    /// The name, as in addresses.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -81,6 +88,29 @@ impl Action {
             Self::PauseQueue => "pause",
             Self::ResumeQueue => "resume",
             Self::Enqueue => "enqueue",
+            Self::Operate => "operate",
+            Self::Export => "export",
+        }
+    }
+
+    /// Whether it changes anything: nothing that does is done where all is read-only.
+    pub(crate) const fn changes(self) -> bool {
+        !matches!(self, Self::Export)
+    }
+
+    /// The name in the audit trail, with what it is done to.
+    pub(crate) const fn audited(self) -> &'static str {
+        match self {
+            Self::Retry => "task.retry",
+            Self::Cancel => "task.cancel",
+            Self::Reschedule => "task.reschedule",
+            Self::SetPriority => "task.priority",
+            Self::Delete => "task.delete",
+            Self::PauseQueue => "queue.pause",
+            Self::ResumeQueue => "queue.resume",
+            Self::Enqueue => "task.enqueue",
+            Self::Operate => "operation.steer",
+            Self::Export => "task.export",
         }
     }
 
@@ -95,6 +125,8 @@ impl Action {
             Self::PauseQueue => "paused",
             Self::ResumeQueue => "resumed",
             Self::Enqueue => "enqueued",
+            Self::Operate => "steered",
+            Self::Export => "exported",
         }
     }
 
@@ -105,7 +137,9 @@ impl Action {
             | Self::Reschedule
             | Self::SetPriority
             | Self::PauseQueue
-            | Self::ResumeQueue => Role::Operator,
+            | Self::ResumeQueue
+            | Self::Operate
+            | Self::Export => Role::Operator,
             Self::Delete | Self::Enqueue => Role::Admin,
         }
     }

@@ -3,7 +3,7 @@
 use ergon_core::{KindName, QueueName, State, StateSet, Tag, TaskFilter, TaskId, Timestamp};
 use jiff::{civil::DateTime, tz::TimeZone};
 
-use crate::error::PageError;
+use crate::{error::PageError, link::encode};
 
 /// Which tasks are listed, and which part of the list.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -103,6 +103,24 @@ impl Query {
         pairs.extend(self.id_prefix.clone().map(|prefix| ("id", prefix)));
         pairs.extend(self.limit.map(|limit| ("limit", limit.to_string())));
         pairs
+    }
+
+    /// The query as an address has it, without the place.
+    pub(crate) fn text(&self) -> String {
+        let pairs = self.pairs();
+        encode(pairs.iter().map(|(key, value)| (*key, value.as_str())))
+    }
+
+    /// The same for people: of no query, that all tasks are meant.
+    pub(crate) fn words(&self) -> String {
+        let pairs = self.pairs().into_iter().map(|(key, value)| format!("{key}={value}"));
+        let words = pairs.collect::<Vec<_>>().join(" ");
+        if words.is_empty() { "all tasks".to_owned() } else { words }
+    }
+
+    /// A query that this filter alone makes.
+    pub(crate) fn of(filter: TaskFilter) -> Self {
+        Self { filter, ..Self::default() }
     }
 
     /// Tells this query from every other.

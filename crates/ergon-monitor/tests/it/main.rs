@@ -9,4 +9,8 @@ mod orders;
 mod pages;
 mod polling;
 mod rig;
+mod sse;
+mod sse_end;
+mod sse_journal;
 mod standalone;
+mod stream;
