@@ -340,32 +340,37 @@ impl Reader {
     /// Takes the next slot; none when the hub is closed and everything was taken. Who calls has dealt
     /// with the slot before.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Taken>> {
+        let (polled, stale) = self.look(cx);
+        // A waker may be anybody's: it is dropped after the lock is free.
+        drop(stale);
+        polled
+    }
+
+    /// The same, and the waker that nobody needs any more.
+    fn look(&mut self, cx: &Context<'_>) -> (Poll<Option<Taken>>, Option<Waker>) {
         let mut state = self.hub.state();
         let State { ring, seats, waiting, is_closed, cursors, .. } = &mut *state;
         if self.cursor.is_none() {
             self.cursor = cursors.as_ref().map(|cursors| cursors.first.clone());
         }
         // Every reader has its seat until it is dropped.
-        let Some(seat) = seats.get_mut(&self.seat) else { return Poll::Ready(None) };
+        let Some(seat) = seats.get_mut(&self.seat) else { return (Poll::Ready(None), None) };
         if let Some(taken) = ring.take(&mut seat.place) {
             seat.done = taken.first;
-            if seat.waker.take().is_some() {
-                *waiting -= 1;
-            }
-            return Poll::Ready(Some(taken));
+            let stale = seat.waker.take();
+            *waiting -= usize::from(stale.is_some());
+            return (Poll::Ready(Some(taken)), stale);
         }
         seat.done = ring.head();
         if *is_closed {
-            return Poll::Ready(None);
+            return (Poll::Ready(None), None);
         }
-        match &mut seat.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => {
-                *none = Some(cx.waker().clone());
-                *waiting += 1;
-            }
+        if seat.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return (Poll::Pending, None);
         }
-        Poll::Pending
+        let stale = seat.waker.replace(cx.waker().clone());
+        *waiting += usize::from(stale.is_none());
+        (Poll::Pending, stale)
     }
 
     /// Where it sits.

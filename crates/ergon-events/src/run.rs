@@ -41,6 +41,10 @@ pub struct BusHandle {
     stop: CancellationToken,
 }
 
+/// The part of the grace that is left to observers when the store does not answer: without it those who
+/// have nothing to do would not come to hear of the end. Chosen without measurement.
+const FAREWELL: u32 = 8;
+
 /// What is known of an observer or a sink from outside its task.
 #[derive(Debug)]
 struct WorkerPost {
@@ -209,9 +213,10 @@ impl BusHandle {
     ///
     /// Dropping it ends everything at once.
     pub async fn shutdown(mut self) -> ShutdownReport {
-        let deadline = Instant::now() + self.bus.shared().config.observer_grace;
+        let grace = self.bus.shared().config.observer_grace;
+        let deadline = Instant::now() + grace;
         self.stop.cancel();
-        let is_journal_read = joined(&mut self.feed, deadline).await;
+        let is_journal_read = joined(&mut self.feed, deadline - grace / FAREWELL).await;
         self.feed.abort_all();
         self.bus.shared().hub.close();
         joined(&mut self.workers, deadline).await;

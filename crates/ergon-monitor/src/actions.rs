@@ -26,7 +26,7 @@ use crate::{
         queues::name_of,
         task::{gone, id_of},
     },
-    parts::{layout::Place, state, table},
+    parts::{layout::Place, table},
     respond::{json_of, still},
     service::{Came, Results, TaskOutcome, order},
     view::filter::instant,
@@ -211,21 +211,7 @@ pub(crate) async fn outcome(
             (count("requested")) " asked to stop, " (count("unchanged")) " were so already, "
             (count("illegal")) " could not be, " (count("not_found")) " are gone."
         }
-        table {
-            caption { "Task by task" }
-            thead { tr { th scope="col" { "Id" } th scope="col" { "Outcome" } } }
-            tbody { @for result in &outcome.results { tr {
-                td data-label="Id" {
-                    a.mono href=(context.visit.links.at(&format!("/tasks/{}", result.id))) title=(result.id) {
-                        (table::short_id(&result.id))
-                    }
-                }
-                td data-label="Outcome" {
-                    (result.outcome.replace('_', " "))
-                    @if let Some(in_state) = result.state { ": it is " (state(in_state)) }
-                }
-            } } }
-        }
+        (table::outcomes(&context, "Task by task", &outcome.results))
         p { a href=(context.visit.links.at("/tasks")) { "To the tasks" } }
     };
     Ok(still(&context, "What came of it", Place::Tasks, body))

@@ -96,12 +96,28 @@ impl Cache {
         V: Send + Sync + 'static,
         F: Future<Output = Result<Reading<V>, Trouble>>,
     {
+        self.newer(key, Instant::now().checked_sub(age_max), fresh_for, read).await
+    }
+
+    /// The same, of a reading that began at this instant or later; of any when none is given.
+    pub(crate) async fn newer<V, F>(
+        &self,
+        key: String,
+        oldest: Option<Instant>,
+        fresh_for: Duration,
+        read: impl FnOnce() -> F,
+    ) -> Result<Found<V>, Trouble>
+    where
+        V: Send + Sync + 'static,
+        F: Future<Output = Result<Reading<V>, Trouble>>,
+    {
         let slot = self.slot(key);
         // Whoever holds this reads; the others wait for what comes of it.
         let mut state = slot.state.lock().await;
         let generation = self.generation.load(Ordering::SeqCst);
         let kept = state.kept.as_ref();
-        let is_fresh = kept.filter(|(at, of, _)| *of == generation && at.elapsed() <= age_max);
+        let is_new = |at: &Instant| oldest.is_none_or(|oldest| *at >= oldest);
+        let is_fresh = kept.filter(|(at, of, _)| *of == generation && is_new(at));
         if let Some(found) = is_fresh.and_then(|(at, _, kept)| {
             let left = fresh_for.saturating_sub(at.elapsed());
             found(kept, None, left)

@@ -67,8 +67,8 @@ pub struct MonitorConfig {
     /// What every address begins with: empty, or `/` and letters, digits, `.`, `_`, `-`, in parts, without a
     /// `/` at the end. At most 128 bytes. Default `/monitor`.
     pub base_path: String,
-    /// Whether pages are told of changes at once, instead of asking again and again. Default no; not
-    /// possible yet, so that `true` is refused.
+    /// Whether pages are told of changes at once, instead of asking again and again. Default no.
+    /// Where a stream cannot be had, pages ask again as they would without.
     pub enable_sse: bool,
     /// How long a page that is open waits before it asks again: 1 s to 5 min. Default 5 s. All who look
     /// at the same view share one reading in this time.
@@ -202,10 +202,6 @@ impl MonitorConfig {
     /// [`MonitorError::InvalidConfig`] names the first field that is out of its range.
     pub fn check(&self) -> Result<(), MonitorError> {
         self.auth.check()?;
-        if self.enable_sse {
-            let reason = "pages cannot be told of changes yet: they ask again, see poll_interval";
-            return Err(MonitorError::invalid("enable_sse", reason));
-        }
         self.check_texts()?;
         self.check_times()?;
         self.check_sizes()
@@ -409,11 +405,12 @@ mod tests {
     fn numbers_have_ranges() {
         check(|config| config.poll_interval = Duration::ZERO, Some("poll_interval"));
         check(|config| config.store_timeout = Duration::MAX, Some("store_timeout"));
-        check(|config| config.enable_sse = true, Some("enable_sse"));
         check(|config| config.page_rows = 201, Some("page_rows"));
         check(|config| config.bulk_ids_max = 1_001, Some("bulk_ids_max"));
         check(|config| config.connections_max = 0, Some("connections_max"));
         check(|config| config.request_burst = 0, Some("request_burst"));
+        check(|config| config.sse_interval = Duration::ZERO, Some("sse_interval"));
+        check(|config| config.sse_clients_max = 0, Some("sse_clients_max"));
         check(|config| config.environment = Some("x".repeat(41)), Some("environment"));
     }
 }

@@ -6,12 +6,14 @@ use maud::{Markup, html};
 use crate::{
     text::clean,
     value::{At, brief, grouped, span},
-    view::Part,
+    view::{Part, problems::ProblemRow},
+    visit::Context,
 };
 
 pub(crate) mod chart;
 pub(crate) mod form;
 pub(crate) mod layout;
+pub(crate) mod plot;
 pub(crate) mod table;
 pub(crate) mod tree;
 
@@ -32,6 +34,12 @@ const fn sign(state: &str) -> &'static str {
         b"cancelled" => "⊘",
         b"paused" => "⏸",
         b"aggregating" => "▤",
+        b"draining" => "◔",
+        b"lost" => "?",
+        b"stopped" => "■",
+        b"finished" | b"done" => "✓",
+        b"denied" => "⊘",
+        b"begun" => "…",
         _ => "·",
     }
 }
@@ -85,6 +93,29 @@ pub(crate) fn part<T>(part: &Part<T>, render: impl FnOnce(&T) -> Markup) -> Mark
         Part::Failed { reason } => html! {
             p.trouble { "This part could not be read: " (reason) ". The rest of the page is as it should be." }
         },
+    }
+}
+
+/// What somebody should look into, before everything else.
+pub(crate) fn problems(context: &Context, problems: &[ProblemRow], now: Timestamp) -> Markup {
+    html! {
+        @if !problems.is_empty() {
+            ul.problems aria-label="Problems" {
+                @for found in problems {
+                    li {
+                        "Queue " (table::queue_link(context, &found.queue)) ": "
+                        @if found.problem == "unserved" {
+                            (number(found.tasks.0)) " tasks are due, and "
+                            a href=(context.visit.links.at("/workers")) { "no live worker" } " serves it"
+                        } @else {
+                            "its workers lag behind"
+                        }
+                        @if found.due_since.is_some() { "; one has been due for " (age(found.due_since, now)) }
+                        "."
+                    }
+                }
+            }
+        }
     }
 }
 

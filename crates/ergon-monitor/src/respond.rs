@@ -52,11 +52,10 @@ where
 {
     let config = &context.app.config;
     let interval = config.poll_interval;
-    let age_max = match context.visit.not_before {
-        Some(instant) => instant.elapsed(),
-        None if since(context).is_some() => interval,
-        None => config.page_age_max,
-    };
+    if let Some(instant) = context.visit.not_before {
+        return Ok(context.app.cache.newer(key, Some(instant), interval, read).await?);
+    }
+    let age_max = if since(context).is_some() { interval } else { config.page_age_max };
     Ok(context.app.cache.get(key, age_max, interval, read).await?)
 }
 

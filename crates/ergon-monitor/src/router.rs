@@ -10,10 +10,15 @@ use axum::{
 };
 
 use crate::{
-    actions, api, assets, auth, csrf,
+    actions,
+    actions::operations as bulk,
+    api, assets, auth, csrf,
     error::PageError,
-    frame, guard, health,
-    pages::{enqueue, overview, queues, system, task, tasks},
+    export, frame, guard, health,
+    pages::{
+        activity, audit, enqueue, errors, operations, overview, queues, system, task, tasks,
+        workers,
+    },
     shared::App,
     sse,
     visit::Context,
@@ -46,25 +51,17 @@ fn people(app: &App, base: &str) -> Router<App> {
         .route(&at("/tasks/{id}/payload"), get(task::payload))
         .route(&at("/tasks/{id}/result"), get(task::result))
         .route(&at("/tasks/{id}/{action}"), post(actions::task))
-        .route(&at("/bulk/{id}"), get(actions::outcome))
+        .route(&at("/tasks/export.ndjson"), get(export::ndjson))
+        .route(&at("/tasks/export.csv"), get(export::csv))
+        .route(&at("/outcomes/{id}"), get(actions::outcome))
+        .route(&at("/bulk/new"), get(operations::new).post(bulk::create))
+        .route(&at("/bulk/{id}/{action}"), post(bulk::steer))
         .route(&at("/queues/{queue}/{action}"), post(actions::queue))
         .route(&at("/enqueue"), get(enqueue::get).post(actions::enqueue))
         .route(&at("/theme"), post(actions::theme))
         .route(&at("/login"), get(login))
-        .route(&at("/api/v1/stats"), get(overview::get))
-        .route(&at("/api/v1/tasks"), get(tasks::get))
-        .route(&at("/api/v1/tasks/bulk"), post(actions::bulk))
-        .route(&at("/api/v1/tasks/{id}"), get(task::get))
-        .route(&at("/api/v1/tasks/{id}/payload"), get(task::payload))
-        .route(&at("/api/v1/tasks/{id}/result"), get(task::result))
-        .route(&at("/api/v1/tasks/{id}/{action}"), post(actions::task))
-        .route(&at("/api/v1/queues"), get(queues::list))
-        .route(&at("/api/v1/queues/{queue}"), get(queues::get))
-        .route(&at("/api/v1/queues/{queue}/{action}"), post(actions::queue))
-        .route(&at("/api/v1/system"), get(system::get))
-        .route(&at("/api/v1/enqueue"), post(actions::enqueue))
-        .route(&at("/api/v1/openapi.json"), get(api::openapi))
         .route(&at("/{*rest}"), any(nowhere));
+    router = programs(router, base);
     if !base.is_empty() {
         router = router.route(base, get(overview::get));
     }
@@ -82,6 +79,35 @@ fn people(app: &App, base: &str) -> Router<App> {
         .layer(from_fn_with_state(Arc::clone(app), auth::require))
 }
 
+/// What programs ask.
+fn programs(router: Router<App>, base: &str) -> Router<App> {
+    let at = |path: &str| format!("{base}/api/v1{path}");
+    router
+        .route(&at("/stats"), get(overview::get))
+        .route(&at("/tasks"), get(tasks::get))
+        .route(&at("/tasks/bulk"), post(actions::bulk))
+        .route(&at("/tasks/{id}"), get(task::get))
+        .route(&at("/tasks/{id}/payload"), get(task::payload))
+        .route(&at("/tasks/{id}/result"), get(task::result))
+        .route(&at("/tasks/{id}/{action}"), post(actions::task))
+        .route(&at("/queues"), get(queues::list))
+        .route(&at("/queues/{queue}"), get(queues::get))
+        .route(&at("/queues/{queue}/{action}"), post(actions::queue))
+        .route(&at("/system"), get(system::get))
+        .route(&at("/enqueue"), post(actions::enqueue))
+        .route(&at("/openapi.json"), get(api::openapi))
+        .route(&at("/tasks/export.ndjson"), get(export::ndjson))
+        .route(&at("/tasks/export.csv"), get(export::csv))
+        .route(&at("/timeseries"), get(activity::get))
+        .route(&at("/workers"), get(workers::get))
+        .route(&at("/errors"), get(errors::list))
+        .route(&at("/errors/{fingerprint}"), get(errors::get))
+        .route(&at("/audit"), get(audit::get))
+        .route(&at("/bulk"), get(operations::list).post(bulk::create))
+        .route(&at("/bulk/{id}"), get(operations::get))
+        .route(&at("/bulk/{id}/{action}"), post(bulk::steer))
+}
+
 /// The pages that renew themselves: each can be followed by a stream too.
 fn pages(base: &str) -> Router<App> {
     let at = |path: &str| format!("{base}{path}");
@@ -91,6 +117,12 @@ fn pages(base: &str) -> Router<App> {
         .route(&at("/tasks/{id}"), get(task::get))
         .route(&at("/queues"), get(queues::list))
         .route(&at("/queues/{queue}"), get(queues::get))
+        .route(&at("/workers"), get(workers::get))
+        .route(&at("/errors"), get(errors::list))
+        .route(&at("/errors/{fingerprint}"), get(errors::get))
+        .route(&at("/audit"), get(audit::get))
+        .route(&at("/bulk"), get(operations::list))
+        .route(&at("/bulk/{id}"), get(operations::get))
         .route(&at("/system"), get(system::get))
 }
 

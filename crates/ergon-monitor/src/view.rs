@@ -16,12 +16,19 @@ use crate::{
     value::{At, Whole},
 };
 
+pub(crate) mod activity;
+pub(crate) mod audit;
+pub(crate) mod errors;
 pub(crate) mod filter;
+pub(crate) mod operations;
 pub(crate) mod overview;
+pub(crate) mod problems;
 pub(crate) mod queues;
+pub(crate) mod range;
 pub(crate) mod system;
 pub(crate) mod task;
 pub(crate) mod tasks;
+pub(crate) mod workers;
 
 /// A part of a view that can fail while the others do not.
 #[derive(Clone, Debug, Serialize, ToSchema)]

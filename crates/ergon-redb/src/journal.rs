@@ -146,6 +146,8 @@ impl Journal {
 impl Journal {
     /// Tells of something that happened without a batch; says whether the writer has to be nudged.
     pub(crate) fn push(&mut self, at: i64, task: TaskKey, event: TaskEvent) -> bool {
+        // Of what is missed behind it no break that is there tells.
+        self.is_broken = false;
         self.pending.push(Pending::Task(at, task, event));
         let is_first = self.pending_since.is_none();
         self.pending_since.get_or_insert_with(Instant::now);
@@ -256,5 +258,29 @@ impl Journal {
     /// The cursor behind an entry.
     pub(crate) fn cursor(&self, entry: u64) -> Result<Cursor, StoreError> {
         reader::cursor(self.number, entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ergon_core::{TaskId, time::from_micros};
+    use ergon_testing::VirtualClock;
+
+    use super::*;
+
+    #[test]
+    fn what_is_missed_behind_what_is_told_is_noted() {
+        let clock = VirtualClock::new(from_micros(0));
+        let limits = Limits { bytes_max: 1 << 20, age_max: i64::MAX };
+        let mut journal = Journal::new(7, limits, Arc::new(clock));
+        journal.miss();
+        journal.miss();
+        assert!(matches!(journal.take_pending()[..], [Pending::Missed]));
+        // A batch has told of it, and then the clock was set back to a time that is watched.
+        journal.is_broken = true;
+        let task = TaskKey { id: TaskId::MIN, queue: 0, kind: 0, attempt: 1 };
+        journal.push(0, task, TaskEvent::Released);
+        journal.miss();
+        assert!(matches!(journal.take_pending()[..], [Pending::Task(..), Pending::Missed]));
     }
 }

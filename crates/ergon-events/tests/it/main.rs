@@ -5,6 +5,8 @@ mod backfill;
 #[cfg(test)]
 mod callbacks;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod inline;
 #[cfg(test)]
 mod journal;

@@ -11,36 +11,47 @@ use crate::{
         chart::{Bar, bars},
         empty, is_notable,
         layout::Place,
-        number, part, state, table,
+        number, part, plot::shown, problems, state, table,
     },
     respond::{Shown, read, respond},
-    view::overview::{OverviewView, QueuesPart},
+    view::{
+        overview::{OverviewView, QueuesPart},
+        range::Range,
+    },
     visit::Context,
 };
 
 /// Answers the overview.
 #[utoipa::path(
     get, path = "/api/v1/stats", tag = "reading",
-    params(("since" = Option<String>, Query, description = "A revision: 204 if it is the present one")),
+    params(
+        ("range" = Option<String>, Query, description = "Of what servers did: 1h, 6h, 24h or 7d"),
+        ("since" = Option<String>, Query, description = "A revision: 204 if it is the present one"),
+    ),
     responses((status = 200, body = OverviewView), (status = 204, description = "Unchanged"))
 )]
 pub(crate) async fn get(context: Context) -> Result<Response, PageError> {
     let app = &context.app;
-    let found = read(&context, "overview".to_owned(), || OverviewView::read(app)).await?;
+    let range = Range::of(&context, Range::Hour)?;
+    let key = format!("overview {}", range.as_str());
+    let found = read(&context, key, || OverviewView::read(app, range)).await?;
     let shown = Shown { title: "Overview".to_owned(), place: Place::Overview, render: &render };
     Ok(respond(&context, &found, &shown))
 }
 
 fn render(context: &Context, view: &OverviewView, now: Timestamp) -> Markup {
     html! {
+        (part(&view.problems, |found| problems(context, found, now)))
         (part(&view.queues, |queues| summary(context, queues, now)))
+        h2 { "What servers did" }
+        (part(&view.activity, |activity| shown(context, activity, &context.visit.links.overview())))
         h2 { "Recent failures" }
         (part(&view.failures, |failures| html! {
             @if failures.is_empty() {
                 (empty("No task has failed or waits to be tried again.", &html! {}))
             } @else {
                 (table::tasks(context, "The newest tasks among those that failed or wait to be tried again", failures, now))
-                p { a href=(context.visit.links.tasks([("state", "failed"), ("state", "retrying")])) { "All of them" } }
+                p { a href=(context.visit.links.tasks([("state", "failed"), ("state", "retrying")])) { "All of them" } " · " a href=(context.visit.links.at("/errors")) { "Those that are alike together" } }
             }
         }))
     }

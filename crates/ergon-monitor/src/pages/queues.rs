@@ -12,12 +12,15 @@ use crate::{
         chart::{Bar, bars},
         empty, form,
         layout::Place,
-        part, state, table,
+        part,
+        plot::shown,
+        problems, state, table,
     },
     respond::{Shown, read, respond},
     view::{
         Part, TaskRow,
         queues::{QueueRow, QueueView, QueuesView},
+        range::Range,
     },
     visit::Context,
 };
@@ -51,12 +54,14 @@ pub(crate) fn name_of(part: &str) -> Result<QueueName, PageError> {
 /// Answers the page of a queue.
 #[utoipa::path(
     get, path = "/api/v1/queues/{queue}", tag = "reading",
-    params(("queue" = String, Path), ("since" = Option<String>, Query)),
+    params(("queue" = String, Path), ("range" = Option<String>, Query), ("since" = Option<String>, Query)),
     responses((status = 200, body = QueueView), (status = 204, description = "Unchanged"), (status = 404, body = crate::frame::Problem))
 )]
 pub(crate) async fn get(context: Context, Path(name): Path<String>) -> Result<Response, PageError> {
     let (name, app) = (name_of(&name)?, &context.app);
-    let found = read(&context, format!("queue {name}"), || QueueView::read(app, &name)).await?;
+    let range = Range::of(&context, Range::Hour)?;
+    let key = format!("queue {} {name}", range.as_str());
+    let found = read(&context, key, || QueueView::read(app, &name, range)).await?;
     if found.reading.view.queue.is_none() {
         return Err(PageError::NotFound(format!("There is no queue {name}.")));
     }
@@ -68,20 +73,24 @@ pub(crate) async fn get(context: Context, Path(name): Path<String>) -> Result<Re
 fn render(context: &Context, view: &QueueView, now: Timestamp) -> Markup {
     let Some(queue) = &view.queue else { return html! {} };
     let name = queue.name.as_str();
+    let address = QueueName::new(name).map_or_else(|_| String::new(), |name| context.visit.links.queue(&name));
     let all = |state: &str| context.visit.links.tasks([("queue", name), ("state", state)]);
-    let section = |title: &str, shown: State, part_of: &Part<Vec<TaskRow>>| {
+    let section = |title: &str, listed: State, part_of: &Part<Vec<TaskRow>>| {
         html! {
             h2 { (title) }
             (part(part_of, |rows| html! {
                 @if rows.is_empty() { p.muted { "None." } } @else {
                     (table::tasks(context, title, rows, now))
-                    p { a href=(all(shown.as_str())) { "All of them" } }
+                    p { a href=(all(listed.as_str())) { "All of them" } }
                 }
             }))
         }
     };
     html! {
+        (part(&view.problems, |found| problems(context, found, now)))
         (figures(context, queue, now))
+        h2 { "What servers did" }
+        (part(&view.activity, |activity| shown(context, activity, &address)))
         (section("Oldest due", State::Pending, &view.pending))
         (section("Running", State::Running, &view.running))
         (section("Newest failed", State::Failed, &view.failed))

@@ -10,7 +10,7 @@ use maud::{Markup, html};
 
 use crate::{
     error::PageError,
-    parts::{ago, form, instant, layout::Place, state, table, text, tree::tree},
+    parts::{ago, form, instant, layout::Place, part, state, table, text, tree::tree},
     redact::Origin,
     respond::{Shown, read, respond_part},
     value::{bytes, grouped},
@@ -63,6 +63,12 @@ fn render(context: &Context, view: &TaskView, now: Timestamp) -> Markup {
         }
         (form::task_actions(context, row))
         @if let Some(report) = &view.report { (progress(report, now)) }
+        @if let Some(reasons) = &view.reasons {
+            h2 { "Why it stands so" }
+            (part(reasons, |reasons| html! {
+                ul.reasons { @for reason in reasons { li data-reason=(reason.reason) { (text(&reason.text)) } } }
+            }))
+        }
         h2 { "Timeline" }
         ol.timeline { @for moment in &view.timeline {
             li { (instant(moment.at)) " " span.muted { "(" (ago(moment.at, now)) ")" } " " (moment.what) }

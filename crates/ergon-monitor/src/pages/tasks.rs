@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use crate::{
     auth::Action,
     error::PageError,
+    pages::operations::offers,
     parts::{ago, empty, form, layout::Place, number, part, state, table, text},
     respond::{Shown, read, respond},
     text::clean,
@@ -70,6 +71,7 @@ fn render(context: &Context, query: &Query, view: &TasksView, now: Timestamp) ->
             (nothing(context, query, view))
         } @else {
             (list(context, &view.tasks, now))
+            (offers(context, query, &view.count))
         }
         nav.pages aria-label="Parts of the list" {
             @if let Some(newer) = &view.newer {

@@ -19,17 +19,25 @@ use crate::{
 pub(crate) enum Place {
     Overview,
     Tasks,
+    Errors,
     Queues,
+    Workers,
+    Operations,
+    Audit,
     Enqueue,
     System,
     Elsewhere,
 }
 
 /// The places that the navigation leads to.
-const PLACES: [(Place, &str, &str); 4] = [
+const PLACES: [(Place, &str, &str); 8] = [
     (Place::Overview, "/", "Overview"),
     (Place::Tasks, "/tasks", "Tasks"),
+    (Place::Errors, "/errors", "Errors"),
     (Place::Queues, "/queues", "Queues"),
+    (Place::Workers, "/workers", "Workers"),
+    (Place::Operations, "/bulk", "Operations"),
+    (Place::Audit, "/audit", "Audit"),
     (Place::System, "/system", "System"),
 ];
 

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 
 use super::{age, ago, form, number, state, text};
 use crate::{
+    service::TaskOutcome,
     value::At,
     view::{TaskRow, queues::QueueRow},
     visit::Context,
@@ -83,6 +84,25 @@ pub(crate) fn error(row: &TaskRow) -> Markup {
     html! {
         @if let (Some(error), true) = (&row.error, row.state != "completed") {
             div.error { (error.kind) ": " (text(&error.message)) }
+        }
+    }
+}
+
+/// What came of an order, task by task.
+pub(crate) fn outcomes(context: &Context, caption: &str, results: &[TaskOutcome]) -> Markup {
+    html! {
+        table {
+            caption { (caption) }
+            thead { tr { th scope="col" { "Id" } th scope="col" { "Outcome" } } }
+            tbody { @for result in results { tr {
+                td data-label="Id" {
+                    a.mono href=(context.visit.links.at(&format!("/tasks/{}", result.id))) title=(result.id) { (short_id(&result.id)) }
+                }
+                td data-label="Outcome" {
+                    (result.outcome.replace('_', " "))
+                    @if let Some(in_state) = result.state { ": it is " (state(in_state)) }
+                }
+            } } }
         }
     }
 }

@@ -65,13 +65,18 @@ pub(super) struct Feed {
     marked: AtomicU64,
     /// The mark that the last good reading answered.
     covered: AtomicU64,
-    frames: watch::Sender<Option<Arc<Frame>>>,
+    frames: watch::Sender<Option<Told>>,
 }
+
+/// What was read last, and the mark that it answers.
+type Told = (u64, Arc<Frame>);
 
 /// Somebody's part in a feed.
 pub(super) struct Following {
     feed: Arc<Feed>,
-    frames: watch::Receiver<Option<Arc<Frame>>>,
+    frames: watch::Receiver<Option<Told>>,
+    /// Readings that answer an earlier mark are too old.
+    wanted: u64,
 }
 
 impl Following {
@@ -83,21 +88,21 @@ impl Following {
     pub(super) async fn next(&mut self) -> Option<Arc<Frame>> {
         loop {
             self.frames.changed().await.ok()?;
-            let frame = self.frames.borrow_and_update().clone();
-            if frame.is_some() {
-                return frame;
+            let told = self.frames.borrow_and_update().clone();
+            if let Some((_, frame)) = told.filter(|(answers, _)| *answers >= self.wanted) {
+                return Some(frame);
             }
         }
     }
 
     /// What was read last, before or since.
     pub(super) fn last(&mut self) -> Option<Arc<Frame>> {
-        self.frames.borrow_and_update().clone()
+        self.frames.borrow_and_update().clone().map(|(_, frame)| frame)
     }
 
-    /// Has the page read again.
-    pub(super) fn mark(&self) {
-        self.feed.mark(Instant::now());
+    /// Has the page read again; what was read before does not count any more.
+    pub(super) fn mark(&mut self) {
+        self.wanted = self.feed.mark(Instant::now());
     }
 
     pub(super) fn concerns(&self, event: &Event) -> bool {
@@ -140,9 +145,14 @@ impl Feed {
     }
 
     /// The page is out of date: a reading that began before this instant is not good enough.
-    pub(super) fn mark(&self, at: Instant) {
-        self.marked.fetch_add(1, Ordering::SeqCst);
-        self.marks.send_modify(|mark| *mark = std::cmp::max(*mark, at));
+    /// Answers the number of the mark.
+    pub(super) fn mark(&self, at: Instant) -> u64 {
+        let mut number = 0;
+        self.marks.send_modify(|mark| {
+            *mark = std::cmp::max(*mark, at);
+            number = self.marked.fetch_add(1, Ordering::SeqCst) + 1;
+        });
+        number
     }
 
     /// The marks from now on.
@@ -151,7 +161,7 @@ impl Feed {
     }
 
     pub(super) fn follow(self: &Arc<Self>) -> Following {
-        Following { feed: Arc::clone(self), frames: self.frames.subscribe() }
+        Following { feed: Arc::clone(self), frames: self.frames.subscribe(), wanted: 0 }
     }
 
     pub(super) fn is_followed(&self) -> bool {
@@ -183,11 +193,12 @@ impl Feed {
                 () = sleep_until(next_at) => false,
             };
             let now = Instant::now();
+            // First the number: a mark that comes between the two is answered, and answered again.
             let marked = self.marked.load(Ordering::SeqCst);
             let marked_at = *marks.borrow_and_update();
             let tick = now.checked_sub(TICK_AGE).unwrap_or(now);
             let not_before = if is_marked { marked_at } else { std::cmp::max(tick, marked_at) };
-            let is_good = self.read(app, &pages, not_before).await;
+            let is_good = self.read(app, &pages, not_before, marked).await;
             if is_good {
                 self.covered.fetch_max(marked, Ordering::SeqCst);
             }
@@ -204,9 +215,9 @@ impl Feed {
     }
 
     /// Reads the page, and hands what it shows to all who follow; says whether it is up to date.
-    async fn read(&self, app: &App, pages: &Router, not_before: Instant) -> bool {
+    async fn read(&self, app: &App, pages: &Router, not_before: Instant, answers: u64) -> bool {
         let last = self.frames.borrow().clone();
-        let last = last.as_ref().map(|frame| frame.revision.as_str());
+        let last = last.as_ref().map(|(_, frame)| frame.revision.as_str());
         let request = self.request(app, not_before, last);
         // A router fails never.
         let Ok(response) = pages.clone().oneshot(request).await;
@@ -217,7 +228,9 @@ impl Feed {
         match (response.status(), made) {
             (StatusCode::NO_CONTENT, _) => {
                 // It is told again, for those who have not seen it.
-                self.frames.send_modify(|_same| {});
+                self.frames.send_modify(|told| {
+                    told.iter_mut().for_each(|told| told.0 = answers);
+                });
                 true
             }
             (StatusCode::OK, Some(made)) => {
@@ -230,24 +243,24 @@ impl Feed {
                 }
                 // Who resumes behind what is old has not seen what is new.
                 let id = cursor.as_deref().filter(|_| !is_stale);
-                self.publish(revision, wire::event("main", id, &text));
+                self.publish(answers, revision, wire::event("main", id, &text));
                 !is_stale
             }
             (status, _) if status.is_server_error() => {
                 let reason = error.map_or_else(|| status.to_string(), |error| error.to_string());
-                self.publish("?".to_owned(), wire::because("stale", None, &reason));
+                self.publish(answers, "?".to_owned(), wire::because("stale", None, &reason));
                 false
             }
             (status, _) => {
                 let status = status.as_u16();
-                self.publish(format!("!{status}"), wire::json("gone", None, &Gone { status }));
+                self.publish(answers, format!("!{status}"), wire::json("gone", None, &Gone { status }));
                 true
             }
         }
     }
 
-    fn publish(&self, revision: String, bytes: Bytes) {
-        self.frames.send_replace(Some(Arc::new(Frame { revision, bytes })));
+    fn publish(&self, answers: u64, revision: String, bytes: Bytes) {
+        self.frames.send_replace(Some((answers, Arc::new(Frame { revision, bytes }))));
     }
 
     /// The request of a poll by somebody without a name.
@@ -270,7 +283,8 @@ impl Feed {
         visit.path.clone_from(path);
         visit.query = query;
         visit.wants = Wants::Html;
-        visit.not_before = Some(not_before);
+        // What began at the very instant of a change may not have seen it.
+        visit.not_before = not_before.checked_add(Duration::from_nanos(1));
         let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(visit);
         request.extensions_mut().insert(Principal::nameless(*rights));

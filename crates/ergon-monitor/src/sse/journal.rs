@@ -70,6 +70,7 @@ pub(super) async fn run(mut client: Client, after: Option<String>, kinds: EventK
             continue;
         }
         tokio::select! {
+            biased;
             turn = reader.client.turn() => match reader.answer(turn).await {
                 Some(next) => reader = next,
                 None => return,
@@ -118,6 +119,10 @@ impl Reader {
         // What cannot be read now is read at the next change, or at the next sign of life.
         let Ok(changes) = app.reads.read("changes", call).await else { return Some(false) };
         let Changes { gap, events, cursor, more } = changes;
+        if gap.is_some() && app.streams.is_cancelled() {
+            // The monitor itself has just stopped to watch: whoever resumes is told what is missing.
+            return Some(false);
+        }
         if let Some(gap) = gap.filter(|gap| self.open != Some(*gap))
             && !self.gap(gap).await
         {

@@ -94,6 +94,7 @@ async fn follow(
 ) {
     loop {
         let bytes = tokio::select! {
+            biased;
             turn = client.turn() => match turn {
                 Turn::Gone => return,
                 Turn::Bye(reason) => return client.bye(reason).await,

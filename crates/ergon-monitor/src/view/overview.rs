@@ -4,7 +4,15 @@ use ergon_core::{Page, State, StateSet, TaskFilter};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Part, StateFigure, TaskRow, cursor, figures, queues::QueueRow, total};
+use super::{
+    Part, StateFigure, TaskRow,
+    activity::{ActivityView, recent},
+    cursor, figures,
+    problems::{ProblemRow, problems},
+    queues::QueueRow,
+    range::Range,
+    total,
+};
 use crate::{cache::Reading, error::Trouble, shared::Shared, value::At};
 
 /// Queues that the first page shows.
@@ -18,6 +26,10 @@ const FAILURES_MAX: usize = 10;
 pub(crate) struct OverviewView {
     /// Tasks by state, over all queues, and the queues.
     pub(crate) queues: Part<QueuesPart>,
+    /// What somebody should look into.
+    pub(crate) problems: Part<Vec<ProblemRow>>,
+    /// What servers did.
+    pub(crate) activity: Part<ActivityView>,
     /// The newest tasks among those that failed or wait to be tried again.
     pub(crate) failures: Part<Vec<TaskRow>>,
 }
@@ -36,19 +48,27 @@ pub(crate) struct QueuesPart {
 }
 
 impl OverviewView {
-    pub(crate) async fn read(shared: &Shared) -> Result<Reading<Self>, Trouble> {
+    pub(crate) async fn read(shared: &Shared, range: Range) -> Result<Reading<Self>, Trouble> {
         let cursor = cursor(shared).await;
         let read_at = shared.clock.now();
         let failed = TaskFilter::all().states(StateSet::of(&[State::Failed, State::Retrying]));
         let page = Page::of(FAILURES_MAX);
         let inspector = shared.manager.tasks();
-        let (queues, failures) = tokio::join!(
+        let servers = shared.manager.servers();
+        let (queues, failures, servers, activity) = tokio::join!(
             shared.reads.read("queues", inspector.queues()),
             shared.reads.read("list", inspector.list(&failed, &page)),
+            shared.reads.read("servers", servers.list()),
+            recent(shared, range, None),
         );
         if let (Err(trouble), Err(_)) = (&queues, &failures) {
             return Err(trouble.clone());
         }
+        let problems = match (&queues, servers) {
+            (Ok(queues), Ok(servers)) => Ok(problems(queues, &servers, read_at)),
+            (Err(trouble), _) => Err(trouble.clone()),
+            (Ok(_), Err(trouble)) => Err(trouble),
+        };
         let queues = queues.map(|mut queues| {
             let states = figures(&total(&queues));
             // Queues without a due task come last, in the order of their names.
@@ -61,7 +81,12 @@ impl OverviewView {
             }
         });
         let failures = failures.map(|page| page.tasks.iter().map(TaskRow::of).collect::<Vec<_>>());
-        let view = Self { queues: Part::of(queues), failures: Part::of(failures) };
+        let view = Self {
+            queues: Part::of(queues),
+            problems: Part::of(problems),
+            activity: Part::of(activity),
+            failures: Part::of(failures),
+        };
         Ok(Reading::new(view, cursor, read_at))
     }
 }

@@ -4,7 +4,13 @@ use ergon_core::{Order, Page, QueueName, State, TaskFilter, store::QueueInfo};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Part, StateFigure, TaskRow, cursor, figures};
+use super::{
+    Part, StateFigure, TaskRow,
+    activity::{ActivityView, recent},
+    cursor, figures,
+    problems::{ProblemRow, problems},
+    range::Range,
+};
 use crate::{
     cache::Reading,
     error::Trouble,
@@ -70,6 +76,10 @@ impl QueuesView {
 pub(crate) struct QueueView {
     /// The queue; none when it was never used.
     pub(crate) queue: Option<QueueRow>,
+    /// What somebody should look into.
+    pub(crate) problems: Part<Vec<ProblemRow>>,
+    /// What servers did to its tasks.
+    pub(crate) activity: Part<ActivityView>,
     /// The oldest of its tasks that are due.
     pub(crate) pending: Part<Vec<TaskRow>>,
     /// Tasks of it that run.
@@ -79,7 +89,11 @@ pub(crate) struct QueueView {
 }
 
 impl QueueView {
-    pub(crate) async fn read(shared: &Shared, name: &QueueName) -> Result<Reading<Self>, Trouble> {
+    pub(crate) async fn read(
+        shared: &Shared,
+        name: &QueueName,
+        range: Range,
+    ) -> Result<Reading<Self>, Trouble> {
         let cursor = cursor(shared).await;
         let read_at = shared.clock.now();
         let inspector = shared.manager.tasks();
@@ -89,14 +103,26 @@ impl QueueView {
             let listed = shared.reads.read("list", inspector.list(&filter, &page)).await;
             Part::of(listed.map(|page| page.tasks.iter().map(TaskRow::of).collect()))
         };
-        let (queues, pending, running, failed) = tokio::join!(
+        let servers = shared.manager.servers();
+        let (queues, servers, activity, pending, running, failed) = tokio::join!(
             shared.reads.read("queues", inspector.queues()),
+            shared.reads.read("servers", servers.list()),
+            recent(shared, range, Some(name)),
             list(State::Pending, Order::OldestFirst),
             list(State::Running, Order::OldestFirst),
             list(State::Failed, Order::NewestFirst),
         );
-        let queue = queues?.iter().find(|queue| queue.name == *name).map(QueueRow::of);
-        let view = Self { queue, pending, running, failed };
+        let queues = queues?;
+        let queue = queues.iter().find(|queue| queue.name == *name);
+        let problems = servers.map(|servers| problems(queue, &servers, read_at));
+        let view = Self {
+            queue: queue.map(QueueRow::of),
+            problems: Part::of(problems),
+            activity: Part::of(activity),
+            pending,
+            running,
+            failed,
+        };
         Ok(Reading::new(view, cursor, read_at))
     }
 }

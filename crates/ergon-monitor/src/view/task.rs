@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use ergon_core::{RetryPolicy, State, TaskId, TaskRecord};
+use ergon_core::{RetryPolicy, State, TaskId, TaskRecord, Timestamp, explain::explain};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{ErrorRow, TaskRow, cursor};
+use super::{ErrorRow, Part, TaskRow, cursor};
 use crate::{
     cache::Reading,
     error::Trouble,
@@ -20,12 +20,17 @@ use crate::{
 /// Longest preview in a list, in characters.
 const PREVIEW_MAX: usize = 120;
 
+/// Longest reason, in characters: it may name an error.
+const REASON_MAX: usize = 300;
+
 /// A task.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TaskView {
     /// What a list says of it.
     #[serde(flatten)]
     pub(crate) row: TaskRow,
+    /// Why it stands as it does, the weightiest reason first; none once it has finished.
+    pub(crate) reasons: Option<Part<Vec<ReasonRow>>>,
     /// What happened to it, the oldest first.
     pub(crate) timeline: Vec<Moment>,
     /// Its payload.
@@ -53,6 +58,15 @@ pub(crate) struct Entry {
     pub(crate) key: String,
     /// The value.
     pub(crate) value: String,
+}
+
+/// Why a task stands as it does.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ReasonRow {
+    /// The reason in a word, such as `queue_paused`.
+    pub(crate) reason: String,
+    /// The same in words.
+    pub(crate) text: String,
 }
 
 /// Something that happened to a task, or will.
@@ -166,8 +180,13 @@ impl TaskView {
         let cursor = cursor(shared).await;
         let read_at = shared.clock.now();
         let task = shared.reads.read("tasks", shared.manager.tasks().get(id)).await?;
-        let view = task.map(|task| Self::of(shared, &task, with_payloads));
-        Ok(Reading::new(view, cursor, read_at))
+        let Some(task) = task else { return Ok(Reading::new(None, cursor, read_at)) };
+        let reasons = match task.state.is_terminal() {
+            true => None,
+            false => Some(Part::of(reasons(shared, &task, read_at).await)),
+        };
+        let view = Self { reasons, ..Self::of(shared, &task, with_payloads) };
+        Ok(Reading::new(Some(view), cursor, read_at))
     }
 
     fn of(shared: &Shared, task: &TaskRecord, with_payloads: bool) -> Self {
@@ -182,6 +201,7 @@ impl TaskView {
         });
         Self {
             row: TaskRow::of(task),
+            reasons: None,
             timeline: timeline(task),
             payload: blob(Origin::Payload, &spec.payload),
             result: progress.result.as_ref().map(|result| blob(Origin::Result, result)),
@@ -207,6 +227,30 @@ impl TaskView {
             is_cancel_requested: progress.cancel_requested,
         }
     }
+}
+
+/// Why it stands as it does, by what is known of its queue and of the servers.
+async fn reasons(
+    shared: &Shared,
+    task: &TaskRecord,
+    now: Timestamp,
+) -> Result<Vec<ReasonRow>, Trouble> {
+    let (inspector, servers) = (shared.manager.tasks(), shared.manager.servers());
+    let (queues, servers) = tokio::try_join!(
+        shared.reads.read("queues", inspector.queues()),
+        shared.reads.read("servers", servers.list()),
+    )?;
+    let queue = queues.iter().find(|queue| queue.name == task.spec.queue);
+    let explained = explain(task, queue, &servers, now).reasons;
+    let row = |reason: &ergon_core::explain::Reason| {
+        let written = serde_json::to_value(reason).unwrap_or_default();
+        let word = written.get("reason").and_then(|word| word.as_str()).unwrap_or_default();
+        let text = clean(&reason.to_string());
+        let (text, is_whole) = excerpt(&text, REASON_MAX);
+        let text = if is_whole { text.to_owned() } else { format!("{text}…") };
+        ReasonRow { reason: word.to_owned(), text }
+    };
+    Ok(explained.iter().map(row).collect())
 }
 
 fn timeline(task: &TaskRecord) -> Vec<Moment> {

@@ -91,13 +91,15 @@ async fn count(shared: &Shared, query: &Query) -> Result<CountView, Trouble> {
     Ok(CountView { tasks: Whole(count.value), is_exact })
 }
 
-struct ListPart {
-    tasks: Vec<TaskRecord>,
-    newer: Option<TaskId>,
-    older: Option<TaskId>,
+/// A part of the list, and where it goes on.
+pub(crate) struct ListPart {
+    pub(crate) tasks: Vec<TaskRecord>,
+    pub(crate) newer: Option<TaskId>,
+    pub(crate) older: Option<TaskId>,
 }
 
-async fn list(shared: &Shared, query: &Query) -> Result<ListPart, Trouble> {
+/// Reads a part of the list.
+pub(crate) async fn list(shared: &Shared, query: &Query) -> Result<ListPart, Trouble> {
     let Some((from, to)) = query.id_range() else {
         return Ok(ListPart { tasks: Vec::new(), newer: None, older: None });
     };

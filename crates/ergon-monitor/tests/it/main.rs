@@ -2,6 +2,8 @@
 #![cfg(test)]
 
 mod access;
+mod browser;
+mod cdp;
 mod content;
 mod guard;
 mod limits;

@@ -121,7 +121,7 @@ async fn what_is_shared_is_nobodys_and_shows_no_more_than_each_may_see() {
     }
     assert_eq!(pages[0].0, pages[1].0);
     assert_ne!(pages[0].1, pages[1].1);
-    assert!(pages[0].0.contains("ada") && !pages[2].0.contains("ada"));
+    assert!(pages[0].0.contains("&quot;ada&quot;") && !pages[2].0.contains("&quot;ada&quot;"));
     assert!(pages[0].0.contains("name=\"_token\" value=\"\"") && !pages[2].0.contains("value=\"retry\""));
 }
 

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use ergon_core::{
     Client, KindName, Manager, Now, QueueName, ServerId, State, Task, TaskId, Unique, Verdict,
+    WatcherName,
     client::Enqueued,
     store::{
-        Beat, ClaimRequest, Dispatch as _, Held, Inserted, Inspect as _, Maintain as _, QueueSlots,
-        RescueRequest,
+        Beat, ClaimRequest, Dispatch as _, Held, Inserted, Inspect as _, Maintain as _,
+        Observe as _, QueueSlots, RescueRequest, Watch,
     },
 };
 use ergon_postgres::{EnqueueInTransaction as _, PostgresStore};
@@ -60,6 +61,21 @@ async fn a_task_exists_from_the_commit_on_and_never_after_a_rollback() {
     assert_eq!(state(&store, lost.id()).await, None);
     assert_eq!(claim(&store, 5).await.len(), 1);
     assert_eq!(store.queues(Now::Store).await.unwrap()[0].counts.total(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_of_the_application_is_as_durable_as_without_tasks() {
+    let Some((_sandbox, store, client, pool)) = scene().await else { return };
+    let watch = Watch::durable(WatcherName::new("test").unwrap());
+    store.watch(&watch).await.unwrap();
+    client.enqueue_json("k", "claimed").await.unwrap();
+    let claimed = claim(&store, 1).await;
+    let mut transaction = pool.begin().await.unwrap();
+    let enqueue = client.enqueue_json("k", "kept");
+    enqueue.in_transaction(&store, &mut transaction).await.unwrap();
+    store.finish_in_transaction(&mut transaction, claimed[0], &()).await.unwrap();
+    let settings = sqlx::query("SHOW synchronous_commit").fetch_one(&mut *transaction).await;
+    assert_eq!(settings.unwrap().get::<String, _>(0), "on");
 }
 
 #[tokio::test(flavor = "multi_thread")]
