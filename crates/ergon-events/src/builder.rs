@@ -124,7 +124,8 @@ impl BusBuilder {
     /// store committed, never with nothing; several threads may call it at the same time. It is for what
     /// is cheap, such as counting: **work waits for it**. One that takes longer than its
     /// [budget](BusConfig::inline_budget) is counted and warned of, once a minute. A panic ends its call
-    /// and nothing else: it is counted, logged once a minute, and the next events come all the same.
+    /// and nothing else: it is counted, logged once a minute, and the next events come all the same. It
+    /// may use the bus, and what it publishes there it is called with in turn: see to it that this ends.
     ///
     /// The name is for logs and statistics; it need not be unique.
     pub fn observe_inline(

@@ -125,7 +125,7 @@ impl Hub {
     }
 
     /// Appends what was read from the journal.
-    pub(crate) fn append(&self, mut changes: Changes) {
+    pub(crate) fn append(&self, changes: Changes) {
         let no_reader = self.seated.load(Ordering::Acquire) == 0;
         if no_reader && self.skip(changes.events.len(), Some(&changes.cursor)) {
             return;
@@ -134,18 +134,18 @@ impl Hub {
         // A part that is not the last one has no place of its own: reading from the one before it
         // repeats a few events, and leaves none out.
         let before = self.state().cursors.as_ref().map(|cursors| cursors.last.clone());
-        while changes.events.len() > SLOT_EVENTS_MAX {
-            let rest = changes.events.split_off(SLOT_EVENTS_MAX);
-            let part = std::mem::replace(&mut changes.events, rest);
-            let mut slot = Slot::new(Facts::Journal(Arc::from(part)));
+        let mut events = changes.events.into_iter();
+        while events.len() > SLOT_EVENTS_MAX {
+            let part = events.by_ref().take(SLOT_EVENTS_MAX).collect();
+            let mut slot = Slot::new(Facts::Journal(part));
             slot.gap = gap.take();
             slot.behind.clone_from(&before);
             self.push(slot, None);
         }
-        if changes.events.is_empty() && gap.is_none() {
+        if events.len() == 0 && gap.is_none() {
             return self.begin(&changes.cursor);
         }
-        let mut slot = Slot::new(Facts::Journal(Arc::from(changes.events)));
+        let mut slot = Slot::new(Facts::Journal(events.collect()));
         slot.gap = gap;
         slot.behind = Some(changes.cursor.clone());
         self.push(slot, Some(&changes.cursor));

@@ -48,7 +48,8 @@
   };
 
   // Changes one tree into another, leaving alone what somebody is at: focus, text, open details, ticks.
-  const keyOf = (node) => (node.nodeType === 1 && node.id) || null;
+  // Not node.id: a form with a field called "id" answers that field.
+  const keyOf = (node) => (node.nodeType === 1 && node.getAttribute("id")) || null;
   const morph = (from, to) => {
     for (const { name } of [...from.attributes])
       if (!to.hasAttribute(name) && !(name === "open" && from.tagName === "DETAILS")) from.removeAttribute(name);
@@ -56,11 +57,13 @@
       if (from.getAttribute(name) !== value && !(name === "open" && from.tagName === "DETAILS")) from.setAttribute(name, value);
     if (from.tagName === "INPUT" || from.tagName === "TEXTAREA" || from.tagName === "SELECT") return;
     const keyed = new Map(), kept = new Set();
-    for (const child of to.children) if (child.id) kept.add(child.id);
+    for (const child of to.children) if (keyOf(child)) kept.add(keyOf(child));
     // What goes, goes first: then what stays need not be moved, and keeps the focus.
-    for (const child of [...from.children])
-      if (child.id && child.id !== "pause" && !kept.has(child.id)) child.remove();
-      else if (child.id) keyed.set(child.id, child);
+    for (const child of [...from.children]) {
+      const key = keyOf(child);
+      if (key && key !== "pause" && !kept.has(key)) child.remove();
+      else if (key) keyed.set(key, child);
+    }
     let at = from.firstChild;
     for (const wanted of [...to.childNodes]) {
       const key = keyOf(wanted);
@@ -75,7 +78,7 @@
       if (match.nodeType === 1) morph(match, wanted);
       else if (match.data !== wanted.data) match.data = wanted.data;
     }
-    while (at) { const next = at.nextSibling; if (at.id !== "pause") at.remove(); at = next; }
+    while (at) { const next = at.nextSibling; if (keyOf(at) !== "pause") at.remove(); at = next; }
   };
 
   // Shows a new state of the page; what it looks like where somebody is at work stays as it is.

@@ -1,6 +1,6 @@
 //! What can be chosen about a monitor, and which choices are refused.
 
-use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use crate::{
     auth::{Auth, Permissions},
@@ -8,6 +8,11 @@ use crate::{
     network::Network,
     redact::Redaction,
 };
+
+mod rule;
+
+pub(crate) use self::rule::is_base_path;
+use self::rule::{is_host, is_origin, within};
 
 /// Where a monitor listens when nothing is chosen: this machine alone.
 pub const LISTEN_DEFAULT: SocketAddr =
@@ -267,45 +272,6 @@ impl MonitorConfig {
         within("login_failures_max", self.login_failures_max, 1..=1_000)?;
         within("connections_max", self.connections_max, 1..=65_536)
     }
-}
-
-fn within<T: PartialOrd + std::fmt::Display>(
-    field: &'static str,
-    value: T,
-    range: RangeInclusive<T>,
-) -> Result<(), MonitorError> {
-    if range.contains(&value) {
-        return Ok(());
-    }
-    let reason = format!("{value} is not within {} and {}", range.start(), range.end());
-    Err(MonitorError::invalid(field, reason))
-}
-
-/// Says whether every address may begin so.
-pub(crate) fn is_base_path(path: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    let is_part = |part: &str| {
-        !part.is_empty() && part.bytes().all(is_plain) && part.bytes().any(|byte| byte != b'.')
-    };
-    match path.strip_prefix('/') {
-        Some(rest) => path.len() <= 128 && rest.split('/').all(is_part),
-        None => path.is_empty(),
-    }
-}
-
-fn is_host(host: &str) -> bool {
-    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    let is_v6 = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    match is_v6 {
-        Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && host.len() <= 253 && host.bytes().all(is_good),
-    }
-}
-
-fn is_origin(url: &str) -> bool {
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    let Some(rest) = rest else { return false };
-    rest.parse::<http::uri::Authority>().is_ok_and(|authority| !authority.as_str().contains('@'))
 }
 
 /// Writes setters that are chained by value.

@@ -68,8 +68,8 @@ fn people(app: &App, base: &str) -> Router<App> {
     if app.config.enable_sse {
         let followed = pages("").fallback(nowhere).with_state(Arc::clone(app));
         router = router
-            .route(&at("/events"), get(move |ask| sse::page(ask, followed.clone())))
-            .route(&at("/api/v1/events"), get(sse::journal));
+            .route(&at("/events"), get(async move |ask| sse::page(ask, followed.clone())))
+            .route(&at("/api/v1/events"), get(async |ask| sse::journal(ask)));
     }
     if !app.config.open_metrics {
         router = router.route(&at("/metrics"), get(health::metrics));

@@ -74,7 +74,7 @@ impl Asked {
 }
 
 /// Answers a page as a stream; `pages` are the pages that can be followed.
-pub(crate) async fn page(
+pub(crate) fn page(
     (context, request): (Context, Request),
     pages: Router,
 ) -> Result<Response, PageError> {
@@ -99,7 +99,9 @@ pub(crate) async fn page(
                        if streams are enabled."
     ))
 )]
-pub(crate) async fn journal(context: Context, request: Request) -> Result<Response, PageError> {
+pub(crate) fn journal(
+    (context, request): (Context, Request),
+) -> Result<Response, PageError> {
     let mut kinds = EventKindSet::EMPTY;
     for (key, value) in form_urlencoded::parse(context.visit.query.as_bytes()) {
         if key == "kind" && !value.is_empty() {

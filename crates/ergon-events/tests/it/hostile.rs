@@ -5,9 +5,9 @@ use std::{
     task::{Context, Wake, Waker},
 };
 
-use ergon_core::{EventKindSet, EventSink as _};
+use ergon_core::{EventKindSet, EventSink as _, Now, limits::BATCH_MAX, store::Enqueue as _};
 use ergon_events::{Batch, BoxError, Bus, BusConfig, Overflow, Role, Source};
-use ergon_testing::{Faulty, Operation};
+use ergon_testing::{Faulty, Operation, harness::Harness};
 use futures_util::StreamExt as _;
 
 use crate::support::{
@@ -158,4 +158,24 @@ async fn an_end_while_the_store_does_not_answer_leaves_no_one_who_is_idle() {
     assert!(began.elapsed() <= BusConfig::new().observer_grace);
     assert!(!report.is_journal_read);
     assert_eq!(report.left, []);
+}
+
+/// What one commit recorded is not cut when it is read: it comes to the ring in many slots.
+#[tokio::test(start_paused = true)]
+async fn a_commit_of_very_many_events_is_passed_on_in_order() {
+    let store = on_tokio_time().build();
+    let bus = build(Bus::builder().source(Source::journal(store.clone())));
+    let running = bus.start().unwrap();
+    running.ready().await;
+    let mut all = bus.subscribe(EVERY);
+    let tasks = Harness::new(store.clone()).tasks(BATCH_MAX);
+    store.insert(&tasks, Now::Store).await.unwrap();
+    let mut told = Vec::new();
+    while told.len() < tasks.len() {
+        let batch = all.next_batch().await.unwrap();
+        told.extend((&batch).into_iter().map(|told| told.task_ref().unwrap().id));
+    }
+    assert_eq!(told, tasks.iter().map(|task| task.id).collect::<Vec<_>>());
+    assert!(running.shutdown().await.is_complete());
+    assert!(all.next().await.is_none());
 }

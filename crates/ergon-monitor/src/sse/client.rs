@@ -202,7 +202,8 @@ impl Body for Outgoing {
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
         let this = self.get_mut();
         if this.is_broken.load(Ordering::Acquire) {
-            let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "nothing was taken in time");
+            let error =
+                std::io::Error::new(std::io::ErrorKind::TimedOut, "nothing was taken in time");
             return Poll::Ready(Some(Err(error)));
         }
         this.receiver.poll_recv(waker).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))

@@ -150,7 +150,8 @@ impl EventView {
 mod tests {
     use ergon_core::{
         ErrorKind, Event, KindName, QueueName, ServerId, TaskId, Timestamp,
-        event::{Excerpt, QueueEvent, TaskRef}, store::EventId,
+        event::{Excerpt, QueueEvent, TaskRef},
+        store::EventId,
     };
 
     use super::*;

@@ -111,7 +111,8 @@ impl Following {
 
     /// Says whether all that was told to the feed is in what was taken from it.
     pub(super) fn is_settled(&self) -> bool {
-        let is_covered = self.feed.covered.load(Ordering::SeqCst) == self.feed.marked.load(Ordering::SeqCst);
+        let is_covered =
+            self.feed.covered.load(Ordering::SeqCst) == self.feed.marked.load(Ordering::SeqCst);
         is_covered && !self.frames.has_changed().unwrap_or(true)
     }
 }
@@ -253,7 +254,11 @@ impl Feed {
             }
             (status, _) => {
                 let status = status.as_u16();
-                self.publish(answers, format!("!{status}"), wire::json("gone", None, &Gone { status }));
+                self.publish(
+                    answers,
+                    format!("!{status}"),
+                    wire::json("gone", None, &Gone { status }),
+                );
                 true
             }
         }

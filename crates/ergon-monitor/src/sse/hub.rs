@@ -9,7 +9,10 @@ use std::{
 
 use axum::Router;
 use ergon_core::{Event, Rng, WatcherName, store::Cursor};
-use tokio::{sync::watch, time::{Instant, timeout}};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::{
     Counts,
@@ -210,7 +213,8 @@ impl Hub {
     pub(super) fn ended(&self, feed: &Feed) {
         let mut state = self.state();
         // Another may have begun under its key.
-        let is_it = state.feeds.get(feed.key()).is_some_and(|kept| std::ptr::eq(&raw const **kept, feed));
+        let is_it =
+            state.feeds.get(feed.key()).is_some_and(|kept| std::ptr::eq(&raw const **kept, feed));
         if is_it {
             state.feeds.remove(feed.key());
         }

@@ -1,10 +1,13 @@
 //! The stream of every event, for programs.
 
+use std::time::Duration;
+
 use ergon_core::{
     event::EventKindSet,
     store::{Changes, Cursor, Gap, Recorded},
 };
 use serde::Serialize;
+use tokio::time::sleep;
 
 use super::{
     client::{Client, Turn},
@@ -16,6 +19,9 @@ use super::{
 /// Events of one read: about as much as is sent in one go.
 const READ_MAX: usize = 100;
 
+/// When a read that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// A program that follows the journal.
 struct Reader {
     client: Client,
@@ -26,6 +32,8 @@ struct Reader {
     told: Cursor,
     /// The gap behind which nothing was read yet: it was told.
     open: Option<Gap>,
+    /// The store did not answer: it is asked again soon.
+    has_failed: bool,
 }
 
 /// Tells a program what happened behind a cursor, or from now on.
@@ -50,7 +58,7 @@ pub(super) async fn run(mut client: Client, after: Option<String>, kinds: EventK
         return;
     }
     let told = place.clone();
-    let mut reader = Reader { client, kinds, place, told, open: None };
+    let mut reader = Reader { client, kinds, place, told, open: None, has_failed: false };
     if is_malformed && !reader.gap(Gap::Foreign).await {
         return;
     }
@@ -75,7 +83,8 @@ pub(super) async fn run(mut client: Client, after: Option<String>, kinds: EventK
                 Some(next) => reader = next,
                 None => return,
             },
-            Ok(()) = news.changed() => { news.mark_unchanged(); }
+            Ok(()) = news.changed() => {}
+            () = sleep(AGAIN), if reader.has_failed => {}
         }
     }
 }
@@ -116,8 +125,9 @@ impl Reader {
     async fn read(&mut self) -> Option<bool> {
         let app = self.client.app().clone();
         let call = app.manager.store().changes(&self.place, READ_MAX);
-        // What cannot be read now is read at the next change, or at the next sign of life.
-        let Ok(changes) = app.reads.read("changes", call).await else { return Some(false) };
+        let read = app.reads.read("changes", call).await;
+        self.has_failed = read.is_err();
+        let Ok(changes) = read else { return Some(false) };
         let Changes { gap, events, cursor, more } = changes;
         if gap.is_some() && app.streams.is_cancelled() {
             // The monitor itself has just stopped to watch: whoever resumes is told what is missing.

@@ -49,7 +49,9 @@ impl Wanted {
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             match (key.as_ref(), value) {
                 ("view", value) => view = Some(value.into_owned()),
-                ("since", value) => since = Some(value.into_owned()).filter(|since| !since.is_empty()),
+                ("since", value) => {
+                    since = Some(value.into_owned()).filter(|since| !since.is_empty());
+                }
                 (own, _) if OWN.contains(&own) => {}
                 (key, value) => {
                     let renamed = RENAMED.iter().find(|(name, _)| *name == key);
@@ -75,7 +77,8 @@ pub(crate) fn view_of(path: &str) -> Option<String> {
             let word = group.strip_suffix('s').filter(|word| is_word(word))?;
             let name = percent_decode_str(name).decode_utf8().ok()?;
             // A queue of dots alone has a mark in its address.
-            let name = if word == "queue" { name.strip_prefix('~').unwrap_or(&name) } else { &name };
+            let name =
+                if word == "queue" { name.strip_prefix('~').unwrap_or(&name) } else { &name };
             Some(format!("{word}:{name}"))
         }
     }
@@ -144,7 +147,10 @@ impl Topic {
 
 #[cfg(test)]
 mod tests {
-    use ergon_core::{TaskEvent, Timestamp, event::{QueueEvent, TaskRef}};
+    use ergon_core::{
+        TaskEvent, Timestamp,
+        event::{QueueEvent, TaskRef},
+    };
 
     use super::*;
 
@@ -157,12 +163,18 @@ mod tests {
             ("/queues/mail", "queue:mail"),
             ("/queues/a%2Fb%3Ac", "queue:a/b:c"),
             ("/queues/~..", "queue:.."),
-            ("/tasks/01928f7c-4a00-7abc-8def-0123456789ab", "task:01928f7c-4a00-7abc-8def-0123456789ab"),
+            (
+                "/tasks/01928f7c-4a00-7abc-8def-0123456789ab",
+                "task:01928f7c-4a00-7abc-8def-0123456789ab",
+            ),
         ] {
             assert_eq!(view_of(path).as_deref(), Some(view));
             assert_eq!(path_of(view).as_deref(), Some(path));
         }
-        assert_eq!((view_of(""), view_of("/A"), view_of("/x/y")), (Some("overview".to_owned()), None, None));
+        assert_eq!(
+            (view_of(""), view_of("/A"), view_of("/x/y")),
+            (Some("overview".to_owned()), None, None)
+        );
         assert_eq!((path_of("../x"), path_of("task:"), path_of("queue:a b")), (None, None, None));
     }
 
@@ -199,7 +211,8 @@ mod tests {
             (Topic::Tasks(vec![queue("b")], vec![]), [false, false, false, true]),
             (Topic::Tasks(vec![], vec![kind("l")]), [false, false, false, true]),
         ] {
-            let found = [&of_task, &progress, &of_queue, &pruned].map(|event| topic.concerns(event));
+            let found =
+                [&of_task, &progress, &of_queue, &pruned].map(|event| topic.concerns(event));
             assert_eq!(found, expected, "{topic:?}");
         }
     }

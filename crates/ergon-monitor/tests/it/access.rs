@@ -4,7 +4,10 @@ use std::{net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use ergon_core::State;
+use ergon_core::{
+    State,
+    audit::{Actor, AuditOutcome},
+};
 use ergon_monitor::{
     AccessToken, Acknowledge, Action, Auth, Authenticate, Denial, MonitorConfig, MonitorError,
     Permissions, Principal, Role, Roles, Secret, User,
@@ -214,7 +217,8 @@ async fn roles_may_do_what_they_may() {
             assert_eq!(is_done, role >= needed, "{name} {path}: {} {}", answer.status, answer.body);
             assert_eq!(answer.status.as_u16() == 403, role < needed, "{name} {path}");
         }
-        let denied = rig.told.all().iter().filter(|(.., stage)| *stage == "denied").count();
+        let trail = rig.trail().await;
+        let denied = trail.iter().filter(|it| it.outcome == AuditOutcome::Denied).count();
         assert_eq!(
             denied,
             match role {
@@ -223,7 +227,9 @@ async fn roles_may_do_what_they_may() {
                 Role::Admin => 0,
             }
         );
-        assert!(rig.told.orders().iter().all(|order| order.actor == name && order.role == role));
+        assert_eq!(trail.len(), 8);
+        let actor = Actor::new(name).role(role.as_str()).address("192.0.2.1");
+        assert!(trail.iter().all(|entry| entry.actor == actor), "{trail:?}");
     }
 }
 
@@ -300,7 +306,9 @@ async fn read_only_is_read_only_for_everybody_and_everything() {
     }
     rig.form(&format!("/monitor/tasks/{id}/retry"), "").await.is(403);
     assert_eq!(rig.state(id).await, State::Failed);
-    assert!(rig.told.all().iter().all(|(.., stage)| *stage == "denied"));
+    let trail = rig.trail().await;
+    assert_eq!(trail.len(), 5);
+    assert!(trail.iter().all(|entry| entry.outcome == AuditOutcome::Denied));
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use crate::{
     cdp::Browser,
     rig::{Rig, local},
     sse::live,
-    stream::serve,
+    stream::{serve, serve_one},
 };
 
 /// What the line about the age of the page says.
@@ -81,8 +81,7 @@ async fn a_row_follows_its_task_and_nobody_is_disturbed() {
     // The state of a row, a new row above it, and a row that goes.
     let action = format!("/monitor/tasks/{}/cancel", ids[0]);
     rig.form(&action, "").await.is(303);
-    let cancelled =
-        format!("document.querySelector('#t{} .state-cancelled') !== null", ids[0]);
+    let cancelled = format!("document.querySelector('#t{} .state-cancelled') !== null", ids[0]);
     browser.until(&cancelled).await;
     assert_eq!(browser.eval(&still).await, undisturbed);
     let new = rig.task().await;
@@ -122,11 +121,11 @@ async fn a_monitor_that_comes_back_is_followed_again() {
     browser.until(&format!("!{}", says("Live"))).await;
     rig.task().await;
     // Another process on the same store, that knows nothing of the first.
-    let again = Rig { monitor: Monitor::builder(rig.store.clone(), live()).build().unwrap(), ..rig };
-    let _served = serve(&again, &address).await;
+    let again = Monitor::builder(rig.store.clone(), live()).build().unwrap();
+    let _served = serve_one(&again, &address).await;
     browser.until(&says("Live")).await;
     browser.until("document.querySelector('tbody data[title=\"2\"]') !== null").await;
-    again.task().await;
+    rig.task().await;
     browser.until("document.querySelector('tbody data[title=\"3\"]') !== null").await;
     assert_eq!(browser.eval("window.stays").await, true);
     browser.stop().await;

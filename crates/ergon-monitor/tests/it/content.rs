@@ -101,6 +101,13 @@ async fn no_text_of_an_address_is_markup() {
             format!("/queues/{escaped}"),
             format!("/{escaped}"),
             format!("/bulk/{escaped}"),
+            format!("/bulk/new?action=retry&tag={escaped}"),
+            format!("/bulk/new?action={escaped}"),
+            format!("/outcomes/{escaped}"),
+            format!("/errors/{escaped}"),
+            format!("/errors?kind={escaped}"),
+            format!("/audit?after={escaped}"),
+            format!("/?range={escaped}"),
         ] {
             let page = rig.get(&format!("/monitor{path}")).await;
             check(&page.body, &path);

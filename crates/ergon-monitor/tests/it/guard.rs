@@ -156,7 +156,7 @@ async fn nothing_is_changed_by_looking() {
         rig.send_from(LOCAL, order).await.is(405);
     }
     assert_eq!(rig.state(id).await, ergon_core::State::Pending);
-    assert!(rig.told.all().is_empty());
+    assert!(rig.trail().await.is_empty());
 }
 
 #[tokio::test]

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use ergon_core::State;
+use ergon_core::{
+    State,
+    audit::{Actor, AuditOutcome},
+};
 use ergon_testing::Operation;
 
 use crate::rig::Rig;
@@ -23,11 +26,10 @@ async fn orders_for_a_task_are_carried_out_and_lead_back_to_it() {
         assert_eq!(answer.header("location"), format!("/monitor{target}?notice={action}"));
         let found = rig.find(id).await;
         assert_eq!(found.as_ref().map(|task| task.state), to, "{action}");
-        let told = [("begun"), ("done")].map(|stage| (action.to_owned(), id.to_string(), stage));
-        assert_eq!(rig.told.all(), told);
-        let order = &rig.told.orders()[0];
-        assert_eq!((order.actor.as_str(), order.count), ("local", 1));
-        assert_eq!(order.address.unwrap().to_string(), "127.0.0.1");
+        let [entry] = &rig.trail().await[..] else { unreachable!("one entry") };
+        assert_eq!((&entry.action, &entry.target), (&format!("task.{action}"), &id.to_string()));
+        assert_eq!((entry.outcome, entry.count), (AuditOutcome::Done, Some(1)));
+        assert_eq!(entry.actor, Actor::new("local").role("admin").address("127.0.0.1"));
         let page = rig.get(answer.header("location")).await.is(200).has("Done: ");
         if action == "cancel" {
             page.has("wrong address (local)");
@@ -71,7 +73,7 @@ async fn a_form_for_many_leads_to_what_came_of_each() {
     let fields = format!("action=retry&ids={failed}&ids={done}");
     let answer = rig.form("/monitor/tasks/bulk", &fields).await.is(303);
     let target = answer.header("location").to_owned();
-    assert!(target.starts_with("/monitor/bulk/"), "{target}");
+    assert!(target.starts_with("/monitor/outcomes/"), "{target}");
     for _ in 0..2 {
         rig.get(&target)
             .await
@@ -81,7 +83,8 @@ async fn a_form_for_many_leads_to_what_came_of_each() {
             .has("running");
     }
     assert_eq!(rig.state(failed).await, State::Pending);
-    assert_eq!(rig.told.all()[0].1, "2 tasks");
+    let entry = &rig.trail().await[0];
+    assert_eq!((entry.target.as_str(), entry.count), ("2 tasks", Some(1)));
 }
 
 #[tokio::test]
@@ -116,8 +119,9 @@ async fn a_task_is_enqueued_once_however_often_its_form_is_sent() {
     let task = rig.record(id).await;
     assert_eq!(&task.spec.payload[..], br#"{"b":1,"a":12345678901234567890}"#);
     assert_eq!(task.state, State::Scheduled);
-    let told = rig.told.all();
-    assert!(told.iter().all(|(action, target, _)| action == "enqueue" && !target.contains("1.10")));
+    let trail = rig.trail().await;
+    assert!(trail.iter().all(|it| it.action == "task.enqueue" && !it.target.contains("1.10")));
+    assert!(trail.iter().all(|it| !it.note.contains("1.10") && it.outcome == AuditOutcome::Done));
 }
 
 #[tokio::test]
@@ -127,7 +131,7 @@ async fn an_order_that_the_store_loses_is_told_so() {
     rig.faulty.fail_before(Operation::Apply, 1);
     let answer = rig.form(&format!("/monitor/tasks/{id}/retry"), "").await.is(503);
     answer.has("The store does not answer").has("reference").has_not("planned");
-    assert_eq!(rig.told.all().last().unwrap().2, "failed");
+    assert_eq!(rig.outcome().await, AuditOutcome::Failed);
     rig.form(&format!("/monitor/tasks/{id}/retry"), "").await.is(303);
 }
 
@@ -153,7 +157,7 @@ async fn an_order_whose_answer_does_not_come_may_have_been_carried_out() {
     let answer = rig.post_json(&format!("/monitor/api/v1/tasks/{id}/retry"), "{}").await.is(503);
     answer.has("may have been carried out, or not");
     assert_eq!(begun.elapsed(), Duration::from_secs(10));
-    assert_eq!(rig.told.all().last().unwrap().2, "failed");
+    assert_eq!(rig.outcome().await, AuditOutcome::Failed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -167,5 +171,5 @@ async fn an_order_goes_on_when_whoever_gave_it_goes_away() {
     assert_eq!(rig.state(id).await, State::Failed);
     rig.monitor.close().await;
     assert_eq!(rig.state(id).await, State::Pending);
-    assert_eq!(rig.told.all().last().unwrap().2, "done");
+    assert_eq!(rig.outcome().await, AuditOutcome::Done);
 }

@@ -6,9 +6,34 @@ use ergon_testing::Operation;
 use crate::rig::{Rig, at};
 
 /// Addresses that show something, whatever is in the store.
-const PAGES: [&str; 6] = ["/", "/tasks", "/queues", "/system", "/enqueue", "/tasks?state=failed"];
+const PAGES: [&str; 13] = [
+    "/",
+    "/?range=7d",
+    "/tasks",
+    "/tasks?state=failed",
+    "/errors",
+    "/errors?range=1h&order=most",
+    "/queues",
+    "/workers",
+    "/bulk",
+    "/bulk/new?action=cancel&state=pending",
+    "/audit",
+    "/system",
+    "/enqueue",
+];
 
-const API: [&str; 5] = ["/stats", "/tasks", "/queues", "/system", "/openapi.json"];
+const API: [&str; 10] = [
+    "/stats",
+    "/timeseries",
+    "/tasks",
+    "/errors",
+    "/queues",
+    "/workers",
+    "/bulk",
+    "/audit",
+    "/system",
+    "/openapi.json",
+];
 
 #[tokio::test]
 async fn every_page_is_a_whole_one_also_of_an_empty_store() {
@@ -99,6 +124,16 @@ async fn the_description_names_every_route_of_the_api() {
         "queues",
         "system",
         "enqueue",
+        "timeseries",
+        "workers",
+        "errors",
+        "errors/{fingerprint}",
+        "audit",
+        "bulk",
+        "bulk/{id}",
+        "bulk/{id}/{action}",
+        "tasks/export.ndjson",
+        "tasks/export.csv",
     ] {
         assert!(described["paths"][format!("/api/v1/{path}")].is_object(), "{path}");
     }
@@ -115,6 +150,17 @@ async fn what_is_not_there_is_said_so_in_the_form_that_was_asked_for() {
         (gone, 404),
         ("/queues/none", 404),
         ("/bulk/7", 404),
+        ("/outcomes/7", 404),
+        ("/errors/0000000000000007", 404),
+        ("/errors/x", 400),
+        ("/errors?range=2h", 400),
+        ("/errors?order=x", 400),
+        ("/audit?after=x", 400),
+        ("/bulk?after=x", 400),
+        ("/bulk/new", 400),
+        ("/bulk/new?action=pause", 400),
+        ("/bulk/new?action=retry&id=01", 400),
+        ("/tasks/export.csv?before=01890000-0000-7000-8000-000000000000", 400),
         ("/static/ergon.0000.css", 404),
         ("/tasks/x", 400),
         ("/queues/a%20b", 400),

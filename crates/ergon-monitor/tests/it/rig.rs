@@ -19,8 +19,7 @@ use ergon_core::{
     store::{ClaimRequest, Control as _, Dispatch as _, Enqueue as _, Inspect as _, QueueSlots},
 };
 use ergon_monitor::{
-    Audit, Auth, Monitor, MonitorConfig,
-    audit::{Order, Stage},
+    Auth, Monitor, MonitorConfig,
 };
 use ergon_testing::{Faulty, MemoryStore, VirtualClock};
 use http::{HeaderMap, Method, Request, StatusCode, header};
@@ -28,36 +27,6 @@ use tower::ServiceExt as _;
 
 /// Where the requests come from unless a test says otherwise.
 pub(crate) const LOCAL: &str = "127.0.0.1:50000";
-
-/// Keeps what the audit is told.
-#[derive(Debug, Default)]
-pub(crate) struct Told(Mutex<Vec<(Order, Stage)>>);
-
-impl Told {
-    /// Action, target and stage of everything that was told.
-    pub(crate) fn all(&self) -> Vec<(String, String, &'static str)> {
-        let told = self.0.lock().unwrap();
-        told.iter()
-            .map(|(order, stage)| (order.action.to_string(), order.target.clone(), stage.as_str()))
-            .collect()
-    }
-
-    pub(crate) fn orders(&self) -> Vec<Order> {
-        self.0.lock().unwrap().iter().map(|(order, _)| order.clone()).collect()
-    }
-}
-
-#[async_trait]
-impl Audit for Told {
-    async fn record(
-        &self,
-        order: &Order,
-        stage: &Stage,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        self.0.lock().unwrap().push((order.clone(), stage.clone()));
-        Ok(())
-    }
-}
 
 /// What was answered.
 #[derive(Debug)]
@@ -102,12 +71,11 @@ impl Answer {
     }
 }
 
-/// A monitor, its store and its audit.
+/// A monitor and its store.
 pub(crate) struct Rig {
     pub(crate) store: MemoryStore,
     pub(crate) faulty: Faulty,
     pub(crate) clock: VirtualClock,
-    pub(crate) told: Arc<Told>,
     pub(crate) monitor: Monitor,
     client: Client,
     router: Router,
@@ -138,16 +106,14 @@ impl Rig {
 
     fn on(store: MemoryStore, clock: VirtualClock, config: MonitorConfig) -> Self {
         let faulty = Faulty::new(store.clone());
-        let told = Arc::new(Told::default());
         let monitor = Monitor::builder(faulty.clone(), config)
             .clock(Arc::new(clock.clone()))
-            .audit(Arc::clone(&told) as Arc<dyn Audit>)
             .metrics(|| "ergon_up 1\n".to_owned())
             .build()
             .unwrap();
         let router = monitor.router();
         let client = Client::builder(store.clone()).clock(Arc::new(clock.clone())).build();
-        Self { store, faulty, clock, told, monitor, client, router }
+        Self { store, faulty, clock, monitor, client, router }
     }
 
     /// Sends a request as it is, from this address.
@@ -269,6 +235,18 @@ impl Rig {
 
     pub(crate) async fn state(&self, id: TaskId) -> State {
         self.record(id).await.state
+    }
+
+    /// What the audit trail holds, the oldest entry first.
+    pub(crate) async fn trail(&self) -> Vec<AuditEntry> {
+        let page = Manager::new(self.store.clone()).audit().page(1_000, None).await.unwrap();
+        page.entries.into_iter().rev().collect()
+    }
+
+    /// What came of the only order.
+    pub(crate) async fn outcome(&self) -> AuditOutcome {
+        let [entry] = &self.trail().await[..] else { unreachable!("not one order") };
+        entry.outcome
     }
 
     pub(crate) async fn pause(&self, queue: &str) {

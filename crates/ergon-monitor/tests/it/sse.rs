@@ -68,7 +68,9 @@ async fn every_page_that_renews_itself_can_be_followed() {
     for path in ["/", "/tasks", "/tasks?state=failed", "/queues", "/queues/default", "/system"] {
         let page = rig.get(&format!("/monitor{path}")).await.is(200);
         let view = page.body.split("data-view=\"").nth(1).unwrap().split('"').next().unwrap();
-        assert!(page.body.contains("data-events=\"/monitor/events\"") && page.body.contains("live."));
+        assert!(
+            page.body.contains("data-events=\"/monitor/events\"") && page.body.contains("live.")
+        );
         let filter = path.split_once('?').map(|(_, query)| query).unwrap_or_default();
         let mut stream = rig.follow(&format!("view={view}&{filter}")).await;
         stream.want("hello").await;

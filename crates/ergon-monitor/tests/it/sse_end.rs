@@ -71,7 +71,10 @@ async fn one_too_many_is_told_to_poll() {
     let _second = ask("ana").await;
     first.want("hello").await;
     let check = |mut stream: Stream, reason: &'static str| async move {
-        assert_eq!((stream.status, &stream.headers["content-type"]), (200, &"text/event-stream".parse().unwrap()));
+        assert_eq!(
+            (stream.status, &stream.headers["content-type"]),
+            (200, &"text/event-stream".parse().unwrap())
+        );
         let told = stream.want("fallback").await;
         assert_eq!((told.retry, told.json()["reason"].as_str()), (Some(30_000), Some(reason)));
         assert_eq!(stream.next().await, None);
@@ -87,7 +90,9 @@ async fn one_too_many_is_told_to_poll() {
 
 #[tokio::test(start_paused = true)]
 async fn who_may_not_come_in_any_more_is_sent_away() {
-    for (now, expected) in [(Door::CLOSED, true), (Door::VIEWER, true), (Door::SLOW, true), (0, false)] {
+    for (now, expected) in
+        [(Door::CLOSED, true), (Door::VIEWER, true), (Door::SLOW, true), (0, false)]
+    {
         let (rig, door) = guarded(|_| {});
         let mut stream = rig.follow("view=overview").await;
         stream.want("hello").await;
@@ -122,7 +127,10 @@ async fn what_is_shared_is_nobodys_and_shows_no_more_than_each_may_see() {
     assert_eq!(pages[0].0, pages[1].0);
     assert_ne!(pages[0].1, pages[1].1);
     assert!(pages[0].0.contains("&quot;ada&quot;") && !pages[2].0.contains("&quot;ada&quot;"));
-    assert!(pages[0].0.contains("name=\"_token\" value=\"\"") && !pages[2].0.contains("value=\"retry\""));
+    assert!(
+        pages[0].0.contains("name=\"_token\" value=\"\"")
+            && !pages[2].0.contains("value=\"retry\"")
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -28,7 +28,10 @@ async fn every_event_is_told_over_a_socket() {
     let failed = stream.want("task.failed").await;
     for got in [&enqueued, &started, &failed] {
         let json = got.json();
-        assert_eq!((&json["task"]["id"], &json["kind"]), (&id.to_string().into(), &got.name.clone().into()));
+        assert_eq!(
+            (&json["task"]["id"], &json["kind"]),
+            (&id.to_string().into(), &got.name.clone().into())
+        );
     }
     assert_eq!(failed.json()["error"], "smtp: connect");
     rig.pause("default").await;
@@ -85,7 +88,10 @@ async fn kinds_are_chosen_and_the_place_moves_on_all_the_same() {
     rig.pause("default").await;
     stream.find("queue.paused").await;
     let bad = program(&rig, "kind=task.exploded").await;
-    assert_eq!((bad.status, &bad.headers["content-type"]), (400, &"application/problem+json".parse().unwrap()));
+    assert_eq!(
+        (bad.status, &bad.headers["content-type"]),
+        (400, &"application/problem+json".parse().unwrap())
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -98,7 +104,9 @@ async fn what_is_missing_is_told() {
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(rig.faulty.calls(Operation::Unwatch), 1);
     rig.task().await;
-    for (after, reason) in [(place.as_str(), "unrecorded"), ("m0000000000000007.1", "foreign"), ("%20", "foreign")] {
+    for (after, reason) in
+        [(place.as_str(), "unrecorded"), ("m0000000000000007.1", "foreign"), ("%20", "foreign")]
+    {
         let mut stream = program(&rig, &format!("after={after}")).await;
         stream.want("hello").await;
         assert_eq!(stream.want("gap").await.json()["reason"], reason, "{after}");

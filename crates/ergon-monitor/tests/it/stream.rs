@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use axum::{Router, body::BodyDataStream, extract::ConnectInfo};
-use ergon_monitor::MonitorError;
+use ergon_monitor::{Monitor, MonitorError};
 use futures_util::StreamExt as _;
 use http::{HeaderMap, Method};
 use tokio::{
@@ -49,12 +49,6 @@ impl Got {
 
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.data).unwrap()
-    }
-
-    #[track_caller]
-    pub(crate) fn is(self, name: &str) -> Self {
-        assert_eq!(self.name, name, "{self:?}");
-        self
     }
 
     #[track_caller]
@@ -197,6 +191,10 @@ pub(crate) struct Served {
 }
 
 pub(crate) async fn serve(rig: &Rig, address: &str) -> Served {
+    serve_one(&rig.monitor, address).await
+}
+
+pub(crate) async fn serve_one(monitor: &Monitor, address: &str) -> Served {
     let listener = TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -204,7 +202,7 @@ pub(crate) async fn serve(rig: &Rig, address: &str) -> Served {
         // A dropped sender means the same.
         let _ = stopped.await;
     };
-    let monitor = rig.monitor.clone();
+    let monitor = monitor.clone();
     let ended = tokio::task::spawn(async move { monitor.serve_on(listener, shutdown).await });
     Served { address, stop, ended }
 }

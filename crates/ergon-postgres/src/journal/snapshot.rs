@@ -123,7 +123,7 @@ mod tests {
             assert_eq!(Snapshot::parse(bad), None, "{bad:?}");
         }
         let max = u64::MAX;
-        for bad in ["", "1:", "0:1:", "1:1:A", "1:5:g", "1:5:.", "1:5:BA", &format!("{max:x}:1:")] {
+        for bad in ["", "1:", "0:1:", "1:0:A", "1:5:g", "1:5:.", "1:5:BA", &format!("{max:x}:1:")] {
             assert_eq!(Snapshot::parse_compact(bad), None, "{bad:?}");
         }
         let long = format!("1:ffffffff:{}A", "-".repeat(20));

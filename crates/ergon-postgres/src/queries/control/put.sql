@@ -2,7 +2,8 @@
 --
 -- Per document: $1 space, $2 key, $3 what it expects (0 anything, 1 nothing, 2 a version), $4 the version,
 -- $5 body, or null to remove it, $6 when it expires, or null. Answers the places, from 1, of those that
--- were done, with their versions. The keys of one call differ; they are locked in one order.
+-- were done, with their versions. The keys of one call differ; those of one sort of write are locked in one
+-- order.
 --
 -- Index: document (space, key). Caller: document.rs.
 WITH t AS MATERIALIZED (

@@ -11,7 +11,15 @@
 WITH t AS MATERIALIZED (
   SELECT coalesce($1, clock_timestamp()) AS now, set_config('synchronous_commit', 'off', true)
 ), locked AS MATERIALIZED (
-  SELECT l.token, l.packs, l.firsts, l.ns FROM ergon.lease l WHERE l.token = ANY ($4::int8[]) FOR SHARE
+  SELECT l.token, l.packs, l.firsts, l.ns FROM ergon.lease l
+  WHERE l.token = ANY ($4::int8[]) AND EXISTS (
+    -- Of a claim in parts those alone that are reported of: another may be held by an open transaction.
+    SELECT FROM unnest($2::uuid[], $3::int2[], $4::int8[]) AS u(pack, off, token)
+    JOIN unnest(l.packs, l.firsts, l.ns) AS x(pack, first, n)
+      ON x.pack = u.pack AND x.first <= u.off AND x.first + x.n > u.off
+    WHERE u.token = l.token)
+  ORDER BY l.token, l.part
+  FOR SHARE
 ), runs AS MATERIALIZED (
   SELECT l.token, x.pack, x.first, x.n
   FROM locked l CROSS JOIN LATERAL unnest(l.packs, l.firsts, l.ns) AS x(pack, first, n)

@@ -50,7 +50,8 @@ WITH c AS MATERIALIZED (
       OR pg_snapshot_xmax(c.target) > pg_snapshot_xmax(c.present) AS is_future,
     s.floor_id > $3 AND (pg_snapshot_xmax(c.base) <= s.floor
       OR EXISTS (SELECT FROM ended WHERE ended.xid <= s.floor)) AS is_expired,
-    $3 = 0 AND EXISTS (SELECT FROM ended WHERE ended.xid = ANY (s.old)) AS is_unrecorded,
+    -- Or somebody began to watch, and died before that was finished: it is not known from where on.
+    $3 = 0 AND EXISTS (SELECT FROM ended WHERE ended.xid = ANY (s.old)) OR s.is_pending AS is_unrecorded,
     EXISTS (SELECT FROM ergon.watcher w WHERE w.until > clock_timestamp()) AS is_watched,
     (SELECT count(*) FROM page) > (SELECT count(*) FROM cut) AS rest,
     $2 IS NOT NULL AND (
