@@ -19,31 +19,38 @@ impl Bound {
     }
 
     /// Runs a call; waiting for its turn counts towards its time.
-    pub(crate) async fn run<T, E>(
+    pub(crate) fn run<T, E>(
         &self,
         call: impl Future<Output = Result<T, E>>,
-    ) -> Result<Result<T, E>, Trouble> {
-        let turn = async {
-            // Nobody closes the semaphore, so that no error is possible: the call runs in any case.
-            let _permit = self.permits.acquire().await;
-            call.await
-        };
-        let late = || Trouble::Late(self.within.as_secs_f64().to_string());
-        tokio::time::timeout(self.within, turn).await.map_err(|_elapsed| late())
+    ) -> impl Future<Output = Result<Result<T, E>, Trouble>> {
+        // Whoever waits for several calls at once would hold all of them.
+        let call = Box::pin(call);
+        async move {
+            let turn = async {
+                // Nobody closes the semaphore, so that no error is possible: the call runs in any case.
+                let _permit = self.permits.acquire().await;
+                call.await
+            };
+            let late = || Trouble::Late(self.within.as_secs_f64().to_string());
+            tokio::time::timeout(self.within, turn).await.map_err(|_elapsed| late())
+        }
     }
 
     /// Runs a call; what went wrong is told to the log in full, and to whoever asked as a reference.
-    pub(crate) async fn read<T, E: Display + std::error::Error + 'static>(
+    pub(crate) fn read<T, E: Display + std::error::Error + 'static>(
         &self,
         what: &'static str,
         call: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, Trouble> {
-        match self.run(call).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(report(what, &error)),
-            Err(late) => {
-                tracing::warn!(what, "the store did not answer in time");
-                Err(late)
+    ) -> impl Future<Output = Result<T, Trouble>> {
+        let run = self.run(call);
+        async move {
+            match run.await {
+                Ok(Ok(value)) => Ok(value),
+                Ok(Err(error)) => Err(report(what, &error)),
+                Err(late) => {
+                    tracing::warn!(what, "the store did not answer in time");
+                    Err(late)
+                }
             }
         }
     }

@@ -165,8 +165,7 @@ impl Export {
 
 impl Drop for Export {
     fn drop(&mut self) {
-        let (Some(entry), Ok(runtime)) =
-            (self.entry.take(), tokio::runtime::Handle::try_current())
+        let (Some(entry), Ok(runtime)) = (self.entry.take(), tokio::runtime::Handle::try_current())
         else {
             return;
         };

@@ -40,7 +40,9 @@ pub(crate) async fn check(State(app): State<App>, request: Request, next: Next) 
     // A stream may be asked for from any cursor.
     let is_stream = visit.path.ends_with("/events");
     let cursor_bytes = if is_stream { CURSOR_BYTES_MAX } else { 0 };
-    if visit.query.len() > app.config.query_bytes_max + cursor_bytes || visit.path.len() > PATH_BYTES_MAX {
+    if visit.query.len() > app.config.query_bytes_max + cursor_bytes
+        || visit.path.len() > PATH_BYTES_MAX
+    {
         return PageError::QueryTooLong(app.config.query_bytes_max).into_response();
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD | Method::POST) {

@@ -8,8 +8,8 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    auth::Gate, bound::Bound, bulk::Outcomes, cache::Cache, config::MonitorConfig,
-    csrf::Forms, network::Network, sse::Hub,
+    auth::Gate, bound::Bound, bulk::Outcomes, cache::Cache, config::MonitorConfig, csrf::Forms,
+    network::Network, sse::Hub,
 };
 
 /// What handlers hold.

@@ -99,9 +99,7 @@ pub(crate) fn page(
                        if streams are enabled."
     ))
 )]
-pub(crate) fn journal(
-    (context, request): (Context, Request),
-) -> Result<Response, PageError> {
+pub(crate) fn journal((context, request): (Context, Request)) -> Result<Response, PageError> {
     let mut kinds = EventKindSet::EMPTY;
     for (key, value) in form_urlencoded::parse(context.visit.query.as_bytes()) {
         if key == "kind" && !value.is_empty() {

@@ -120,7 +120,8 @@ fn check(action: Action, fields: &Fields, found: Count, shown: u64) -> Result<()
     let is_large = found.value > TYPED_FROM || !found.is_exact;
     if is_large && !fields.is_json() && fields.one("typed") != Some(action.as_str()) {
         let least = grouped(TYPED_FROM);
-        let reason = format!("typed: for more than {least} tasks the word {action} has to be typed");
+        let reason =
+            format!("typed: for more than {least} tasks the word {action} has to be typed");
         return Err(PageError::Malformed(reason));
     }
     Ok(())

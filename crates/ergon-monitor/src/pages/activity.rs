@@ -29,7 +29,8 @@ pub(crate) async fn get(context: Context) -> Result<Response, PageError> {
     let app = &context.app;
     let range = Range::of(&context, Range::Hour)?;
     let queue = context.parameter("queue").filter(|queue| !queue.is_empty()).map(QueueName::new);
-    let queue = queue.transpose().map_err(|error| PageError::Malformed(format!("queue: {error}")))?;
+    let queue =
+        queue.transpose().map_err(|error| PageError::Malformed(format!("queue: {error}")))?;
     let read_anew = || ActivityView::read(app, range, queue.as_ref());
     let found = read(&context, key(range, queue.as_ref()), read_anew).await?;
     let title = "What servers did".to_owned();

@@ -24,9 +24,10 @@ use crate::{
 pub(crate) async fn get(context: Context) -> Result<Response, PageError> {
     let app = &context.app;
     let after = context.parameter("after").filter(|after| !after.is_empty());
-    let after: Option<AuditId> = after.map(|after| after.parse()).transpose().map_err(|error| {
-        PageError::Malformed(format!("after: {error}"))
-    })?;
+    let after: Option<AuditId> = after
+        .map(|after| after.parse())
+        .transpose()
+        .map_err(|error| PageError::Malformed(format!("after: {error}")))?;
     let found = read(&context, format!("audit {after:?}"), || AuditView::read(app, after)).await?;
     let render = |context: &Context, view: &AuditView, _now| render(context, view, after.is_some());
     let shown = Shown { title: "Audit".to_owned(), place: Place::Audit, render: &render };

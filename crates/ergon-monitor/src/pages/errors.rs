@@ -53,8 +53,10 @@ fn wanted(context: &Context) -> Result<Wanted, PageError> {
 )]
 pub(crate) async fn list(context: Context) -> Result<Response, PageError> {
     let (app, wanted) = (&context.app, wanted(&context)?);
-    let found = read(&context, format!("errors {wanted:?}"), || ErrorsView::read(app, &wanted)).await?;
-    let render = |context: &Context, view: &ErrorsView, now| render_list(context, &wanted, view, now);
+    let found =
+        read(&context, format!("errors {wanted:?}"), || ErrorsView::read(app, &wanted)).await?;
+    let render =
+        |context: &Context, view: &ErrorsView, now| render_list(context, &wanted, view, now);
     let shown = Shown { title: "Errors".to_owned(), place: Place::Errors, render: &render };
     Ok(respond(&context, &found, &shown))
 }

@@ -215,7 +215,8 @@ const fn word(action: Action) -> &'static str {
 pub(crate) async fn new(context: Context) -> Result<Response, PageError> {
     let asked = context.parameter("action").unwrap_or_default();
     let action = OFFERED.into_iter().find(|action| action.as_str() == asked);
-    let action = action.ok_or_else(|| PageError::Malformed("action: not one for many tasks".to_owned()))?;
+    let action =
+        action.ok_or_else(|| PageError::Malformed("action: not one for many tasks".to_owned()))?;
     let query = filter_of(&context.visit.query)?;
     crate::service::allowed(&context, action)?;
     let preview = PreviewView::read(&context.app, &query.filter).await?;

@@ -11,7 +11,9 @@ use crate::{
         chart::{Bar, bars},
         empty, is_notable,
         layout::Place,
-        number, part, plot::shown, problems, state, table,
+        number, part,
+        plot::shown,
+        problems, state, table,
     },
     respond::{Shown, read, respond},
     view::{

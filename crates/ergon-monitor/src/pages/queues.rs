@@ -61,7 +61,7 @@ pub(crate) async fn get(context: Context, Path(name): Path<String>) -> Result<Re
     let (name, app) = (name_of(&name)?, &context.app);
     let range = Range::of(&context, Range::Hour)?;
     let key = format!("queue {} {name}", range.as_str());
-    let found = read(&context, key, || QueueView::read(app, &name, range)).await?;
+    let found = read(&context, key, || Box::pin(QueueView::read(app, &name, range))).await?;
     if found.reading.view.queue.is_none() {
         return Err(PageError::NotFound(format!("There is no queue {name}.")));
     }
@@ -73,7 +73,8 @@ pub(crate) async fn get(context: Context, Path(name): Path<String>) -> Result<Re
 fn render(context: &Context, view: &QueueView, now: Timestamp) -> Markup {
     let Some(queue) = &view.queue else { return html! {} };
     let name = queue.name.as_str();
-    let address = QueueName::new(name).map_or_else(|_| String::new(), |name| context.visit.links.queue(&name));
+    let address = QueueName::new(name)
+        .map_or_else(|_| String::new(), |name| context.visit.links.queue(&name));
     let all = |state: &str| context.visit.links.tasks([("queue", name), ("state", state)]);
     let section = |title: &str, listed: State, part_of: &Part<Vec<TaskRow>>| {
         html! {

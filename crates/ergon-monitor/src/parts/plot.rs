@@ -141,18 +141,14 @@ fn throughput(view: &ActivityView) -> Markup {
 fn stack<const N: usize>(parts: [u64; N], largest: u64) -> [(u64, u64); N] {
     let mut top = HEIGHT;
     parts.map(|part| {
-        let tall = height(part, largest, HEIGHT).min(top);
+        let tall = std::cmp::min(height(part, largest, HEIGHT), top);
         top -= tall;
         (top, tall)
     })
 }
 
 /// How long things took: a line a percentile, with gaps where nothing was measured.
-fn durations(
-    title: &str,
-    view: &ActivityView,
-    of: impl Fn(&Activity) -> &Percentiles,
-) -> Markup {
+fn durations(title: &str, view: &ActivityView, of: impl Fn(&Activity) -> &Percentiles) -> Markup {
     let values = |which: usize| {
         let points = view.points.iter().map(|point| of(&point.activity));
         points.map(move |it| [it.p50_us, it.p95_us, it.p99_us].into_iter().nth(which).flatten())
@@ -175,11 +171,7 @@ fn durations(
 }
 
 /// The points of lines, each without a gap; a point on its own is a short line.
-fn lines(
-    values: impl Iterator<Item = Option<Whole>>,
-    points: usize,
-    largest: u64,
-) -> Vec<String> {
+fn lines(values: impl Iterator<Item = Option<Whole>>, points: usize, largest: u64) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut is_open = false;
     for (place, value) in values.enumerate() {
@@ -190,10 +182,13 @@ fn lines(
         let (left, width) = column(place, points);
         // Two of the height are left for the width of the line.
         let y = HEIGHT - 1 - height(value, largest, HEIGHT - 2);
-        let (from, to) = (format!("{left},{y}"), format!("{},{y}", left + width));
+        let piece = format!("{left},{y} {},{y}", left + width);
         match lines.last_mut().filter(|_| is_open) {
-            Some(line) => line.push_str(&format!(" {from} {to}")),
-            None => lines.push(format!("{from} {to}")),
+            Some(line) => {
+                line.push(' ');
+                line.push_str(&piece);
+            }
+            None => lines.push(piece),
         }
         is_open = true;
     }

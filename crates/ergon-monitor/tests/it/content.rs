@@ -13,7 +13,8 @@ const ELEMENTS: &str = "a bdi body button caption code data dd details div dl dt
 
 /// Every attribute that they have. Scripts in attributes and styles are not among them.
 const ATTRIBUTES: &str = "action aria-current aria-hidden aria-label aria-live charset class content \
-    data-age data-ago data-all data-interval data-label data-mode data-poll data-revision data-theme \
+    data-age data-ago data-all data-cursor data-events data-interval data-label data-mode data-poll \
+    data-revision data-theme data-view \
     datetime defer download focusable height href id integrity lang max maxlength method min name open \
     pattern placeholder preserveaspectratio rel required role rx scope size spellcheck src step tabindex \
     title type value viewbox width x y";

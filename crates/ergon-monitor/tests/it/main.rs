@@ -2,9 +2,12 @@
 #![cfg(test)]
 
 mod access;
+mod audit;
 mod browser;
+mod bulk;
 mod cdp;
 mod content;
+mod export;
 mod guard;
 mod limits;
 mod orders;
@@ -16,3 +19,4 @@ mod sse_end;
 mod sse_journal;
 mod standalone;
 mod stream;
+mod views;

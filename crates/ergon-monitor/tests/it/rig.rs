@@ -1,26 +1,21 @@
 //! A monitor on a store in memory, and the requests of a browser.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use axum::{
     Router,
     body::{Body, to_bytes},
     extract::ConnectInfo,
+    response::Response,
 };
 use ergon_core::{
-    Client, ErrorKind, KindName, Metadata, NewTask, Now, QueueName, RunAt, State, Tag, TaskId,
-    TaskRecord, TaskSpec, Timestamp,
+    Client, ErrorKind, KindName, Manager, Metadata, NewTask, Now, QueueName, RunAt, State, Tag,
+    TaskId, TaskRecord, TaskSpec, Timestamp,
+    audit::{AuditEntry, AuditOutcome},
     outcome::{Conclusion, Outcome},
     store::{ClaimRequest, Control as _, Dispatch as _, Enqueue as _, Inspect as _, QueueSlots},
 };
-use ergon_monitor::{
-    Auth, Monitor, MonitorConfig,
-};
+use ergon_monitor::{Auth, Monitor, MonitorConfig};
 use ergon_testing::{Faulty, MemoryStore, VirtualClock};
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use tower::ServiceExt as _;
@@ -124,9 +119,14 @@ impl Rig {
         self.send(request).await
     }
 
+    /// Sends a request as it is; answers before the body is there.
+    pub(crate) async fn response(&self, request: Request<Body>) -> Response {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
     /// Sends a request from nobody knows where.
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = self.response(request).await;
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, 64 << 20).await.unwrap();
         let body = String::from_utf8_lossy(&body).into_owned();

@@ -203,6 +203,7 @@ pub(crate) async fn serve_one(monitor: &Monitor, address: &str) -> Served {
         let _ = stopped.await;
     };
     let monitor = monitor.clone();
-    let ended = tokio::task::spawn(async move { monitor.serve_on(listener, shutdown).await });
+    let served = async move { monitor.serve_on(listener, shutdown).await };
+    let ended = tokio_util::task::TaskTracker::new().spawn(served);
     Served { address, stop, ended }
 }
