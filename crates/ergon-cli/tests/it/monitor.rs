@@ -40,8 +40,7 @@ impl Served {
     fn start(store: &Path, arguments: &[&str]) -> Self {
         let mut command = ergon(store);
         command.args(["monitor", "--listen", "127.0.0.1:0"]).args(arguments);
-        let mut process =
-            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let host = line.trim().strip_prefix("http://").unwrap().strip_suffix("/monitor").unwrap();
@@ -84,7 +83,10 @@ fn pages_numbers_and_health_are_served() {
     assert!(overview.starts_with("HTTP/1.1 200"), "{overview}");
     assert!(served.get("/monitor/tasks", "").contains("greet"));
     let metrics = served.get("/monitor/metrics", "");
-    assert!(metrics.contains("ergon_build_info{") && metrics.contains(r#"backend="redb""#), "{metrics}");
+    assert!(
+        metrics.contains("ergon_build_info{") && metrics.contains(r#"backend="redb""#),
+        "{metrics}"
+    );
     assert!(served.get("/monitor/healthz", "").starts_with("HTTP/1.1 200"));
 }
 

@@ -241,7 +241,7 @@ fn order(context: &Context, action: Action, query: &Query, preview: &PreviewView
             (grouped(matching)) @if !preview.is_exact { " or more" } " tasks match "
             a href=(back) { (text(&query.words())) } ". They are met the oldest first; those that come after now are not."
         }
-        form.fields method="post" action=(links.at("/bulk/new")) {
+        form.fields method="post" action=(links.at("/bulk")) {
             (form::token(context))
             input type="hidden" name="action" value=(action);
             input type="hidden" name="filter" value=(query.text());

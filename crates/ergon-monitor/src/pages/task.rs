@@ -66,7 +66,7 @@ fn render(context: &Context, view: &TaskView, now: Timestamp) -> Markup {
         @if let Some(reasons) = &view.reasons {
             h2 { "Why it stands so" }
             (part(reasons, |reasons| html! {
-                ul.reasons { @for reason in reasons { li data-reason=(reason.reason) { (text(&reason.text)) } } }
+                ul.reasons { @for reason in reasons { li { (text(&reason.text)) } } }
             }))
         }
         h2 { "Timeline" }

@@ -15,6 +15,9 @@ const OWN: [&str; 6] = ["view", "after", "before", "since", "notice", "fragment"
 /// Parameters of the page that are called otherwise in the address of a stream.
 const RENAMED: [(&str, &str); 2] = [("page.after", "after"), ("page.before", "before")];
 
+/// What is one and many in one word; else there is an `s` between one and many.
+const ONE_AND_MANY: &str = "bulk";
+
 /// A page to be followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
@@ -74,7 +77,10 @@ pub(crate) fn view_of(path: &str) -> Option<String> {
         None if path.is_empty() => Some("overview".to_owned()),
         None => is_word(path).then(|| path.to_owned()),
         Some((group, name)) => {
-            let word = group.strip_suffix('s').filter(|word| is_word(word))?;
+            let word = if group == ONE_AND_MANY { group } else { group.strip_suffix('s')? };
+            if !is_word(word) {
+                return None;
+            }
             let name = percent_decode_str(name).decode_utf8().ok()?;
             // A queue of dots alone has a mark in its address.
             let name =
@@ -95,7 +101,8 @@ fn path_of(view: &str) -> Option<String> {
         }
         Some((word, name)) => {
             let is_good = is_word(word) && !name.is_empty();
-            is_good.then(|| format!("/{word}s/{}", escape(name)))
+            let many = if word == ONE_AND_MANY { "" } else { "s" };
+            is_good.then(|| format!("/{word}{many}/{}", escape(name)))
         }
     }
 }
@@ -160,6 +167,9 @@ mod tests {
             ("/", "overview"),
             ("/tasks", "tasks"),
             ("/system", "system"),
+            ("/bulk", "bulk"),
+            ("/bulk/0192", "bulk:0192"),
+            ("/errors/ab12", "error:ab12"),
             ("/queues/mail", "queue:mail"),
             ("/queues/a%2Fb%3Ac", "queue:a/b:c"),
             ("/queues/~..", "queue:.."),

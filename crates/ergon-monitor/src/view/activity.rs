@@ -157,14 +157,24 @@ impl ActivityView {
     ) -> Result<Reading<Self>, Trouble> {
         let cursor = cursor(shared).await;
         let read_at = shared.clock.now();
-        let from = range.starts(read_at).first().copied().unwrap_or(read_at);
+        let view = Self::at(shared, range, queue, read_at).await?;
+        Ok(Reading::new(view, cursor, read_at))
+    }
+
+    async fn at(
+        shared: &Shared,
+        range: Range,
+        queue: Option<&QueueName>,
+        now: Timestamp,
+    ) -> Result<Self, Trouble> {
+        let from = range.starts(now).first().copied().unwrap_or(now);
         // The point that is under way is read too.
-        let to = range.resolution().next(read_at);
+        let to = range.resolution().next(now);
         let mut query = StatisticsQuery::new(from, to).resolution(range.resolution());
         query.queue = queue.cloned();
         let statistics = shared.manager.statistics();
         let statistics = shared.reads.read("statistics", statistics.read(&query)).await?;
-        Ok(Reading::new(Self::of(&statistics, range, read_at), cursor, read_at))
+        Ok(Self::of(&statistics, range, now))
     }
 }
 
@@ -187,7 +197,11 @@ pub(crate) async fn recent(
         Range::Hour | Range::SixHours => 10,
         Range::Day | Range::Week => 60,
     });
-    let read = || ActivityView::read(shared, range, queue);
+    let read = || async move {
+        let now = shared.clock.now();
+        let view = ActivityView::at(shared, range, queue, now).await?;
+        Ok(Reading::new(view, None, now))
+    };
     // Under a key of its own: whoever asks for charts alone is not answered with old ones.
     let key = format!("recent {}", key(range, queue));
     let found = shared.cache.get(key, age_max, age_max, read).await?;

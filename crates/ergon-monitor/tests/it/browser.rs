@@ -36,7 +36,18 @@ async fn pages_load_without_a_complaint_and_fit_every_screen() {
     let served = serve(&rig, "127.0.0.1:0").await;
     let own = format!("/tasks/{id}");
     let queue = format!("/queues/{long}");
-    for path in ["/", "/tasks", "/tasks?state=failed", &own, "/queues", &queue, "/system"] {
+    for path in [
+        "/",
+        "/tasks",
+        "/tasks?state=failed",
+        &own,
+        "/queues",
+        &queue,
+        "/workers",
+        "/errors",
+        "/audit",
+        "/system",
+    ] {
         for (width, colours) in [(320, "dark"), (1280, "light")] {
             browser.look(width, colours).await;
             browser.open(&format!("http://{}/monitor{path}", served.address)).await;

@@ -45,7 +45,7 @@ async fn all_that_match_are_met_from_the_page_that_lists_some() {
         .has("state=failed")
         .has_not("name=\"typed\"");
     let fields = "action=retry&filter=state%3Dfailed&expected_count=30&note=ticket+7";
-    let made = rig.form("/monitor/bulk/new", fields).await.is(303).header("location").to_owned();
+    let made = rig.form("/monitor/bulk", fields).await.is(303).header("location").to_owned();
     assert!(made.ends_with("?notice=begun"), "{made}");
     let id = made.trim_start_matches("/monitor/bulk/").trim_end_matches("?notice=begun");
     let view = until(&rig, id, "finished").await;
@@ -65,7 +65,7 @@ async fn all_that_match_are_met_from_the_page_that_lists_some() {
         .await
         .is(200)
         .has("The operation was made")
-        .has("30 of")
+        .has(">30</data> of ")
         .has("ticket 7")
         .has_not("Pause</button>");
     rig.get("/monitor/bulk").await.has(id).has("retry").has("finished");
@@ -140,7 +140,7 @@ async fn what_was_not_meant_is_not_done() {
         answer.has(words);
     }
     let delete = "action=delete&filter=&expected_count=150";
-    rig.form("/monitor/bulk/new", delete).await.is(400).has("confirmed");
+    rig.form("/monitor/bulk", delete).await.is(400).has("confirmed");
     assert!(rig.json("/monitor/api/v1/bulk").await["operations"].as_array().unwrap().is_empty());
     assert!(rig.trail().await.is_empty());
 }
@@ -154,9 +154,9 @@ async fn more_than_a_thousand_take_a_typed_word() {
     let form = rig.get("/monitor/bulk/new?action=cancel&state=pending").await.is(200);
     form.has("more than 1,000").has("name=\"typed\"");
     let fields = "action=cancel&filter=state%3Dpending&expected_count=1001";
-    rig.form("/monitor/bulk/new", fields).await.is(400).has("has to be typed");
-    rig.form("/monitor/bulk/new", &format!("{fields}&typed=retry")).await.is(400);
-    let made = rig.form("/monitor/bulk/new", &format!("{fields}&typed=cancel")).await.is(303);
+    rig.form("/monitor/bulk", fields).await.is(400).has("has to be typed");
+    rig.form("/monitor/bulk", &format!("{fields}&typed=retry")).await.is(400);
+    let made = rig.form("/monitor/bulk", &format!("{fields}&typed=cancel")).await.is(303);
     let id = made.header("location").trim_start_matches("/monitor/bulk/");
     let view = until(&rig, id.split('?').next().unwrap(), "finished").await;
     assert_eq!(view["changed"], "1001");

@@ -8,20 +8,20 @@ use crate::rig::{MARKUP, Rig, local, metadata, tag};
 
 /// Every element that pages are made of.
 const ELEMENTS: &str = "a bdi body button caption code data dd details div dl dt figcaption figure footer \
-    form h1 h2 head header html input label li link main meta nav ol p pre progress rect script section \
+    form h1 h2 head header html input label li line link main meta meter nav ol p polyline pre progress rect script section \
     span strong summary svg table tbody td textarea th thead time title tr ul";
 
 /// Every attribute that they have. Scripts in attributes and styles are not among them.
-const ATTRIBUTES: &str = "action aria-current aria-hidden aria-label aria-live charset class content \
+const ATTRIBUTES: &str = "action aria-current aria-hidden aria-label aria-live autocomplete charset class content \
     data-age data-ago data-all data-cursor data-events data-interval data-label data-mode data-poll \
     data-revision data-theme data-view \
     datetime defer download focusable height href id integrity lang max maxlength method min name open \
-    pattern placeholder preserveaspectratio rel required role rx scope size spellcheck src step tabindex \
-    title type value viewbox width x y";
+    pattern placeholder points preserveaspectratio rel required role rx scope size spellcheck src step stroke-dasharray tabindex \
+    title type value viewbox width x x1 x2 y y1 y2";
 
 /// Takes a page apart as a browser does, and knows every element and attribute of it.
 #[track_caller]
-fn check(page: &str, place: &str) {
+pub(crate) fn check(page: &str, place: &str) {
     assert!(
         !page.contains('\u{1b}') && !page.contains('\u{202e}'),
         "control characters in {place}"

@@ -65,7 +65,9 @@ async fn a_change_arrives_over_a_socket() {
 async fn every_page_that_renews_itself_can_be_followed() {
     let rig = Rig::with(live());
     let id = rig.in_state(State::Failed).await;
-    for path in ["/", "/tasks", "/tasks?state=failed", "/queues", "/queues/default", "/system"] {
+    let plain =
+        ["/", "/tasks", "/queues", "/queues/default", "/workers", "/errors", "/audit", "/bulk"];
+    for path in plain.into_iter().chain(["/tasks?state=failed", "/system"]) {
         let page = rig.get(&format!("/monitor{path}")).await.is(200);
         let view = page.body.split("data-view=\"").nth(1).unwrap().split('"').next().unwrap();
         assert!(
