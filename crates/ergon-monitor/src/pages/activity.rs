@@ -39,5 +39,5 @@ pub(crate) async fn get(context: Context) -> Result<Response, PageError> {
 }
 
 fn render(context: &Context, view: &ActivityView, _now: Timestamp) -> Markup {
-    plot::shown(context, view, &context.visit.links.at("/api/v1/timeseries"))
+    plot::shown(view, &context.visit.links.at("/api/v1/timeseries"))
 }

@@ -64,16 +64,20 @@ fn line(context: &Context, entry: &AuditRow) -> Markup {
         tr id={ "a" (entry.id) } {
             td data-label="When" { (instant(entry.at)) }
             td data-label="Who" {
-                (text(&entry.actor))
-                @if !entry.role.is_empty() { " (" (text(&entry.role)) ")" }
-                @if !entry.address.is_empty() { div.muted { (text(&entry.address)) } }
+                div {
+                    (text(&entry.actor))
+                    @if !entry.role.is_empty() { " (" (text(&entry.role)) ")" }
+                    @if !entry.address.is_empty() { div.muted { (text(&entry.address)) } }
+                }
             }
             td data-label="What" { (text(&entry.action)) }
             td data-label="To what" { (target(context, entry)) }
             td.num data-label="Count" { @if let Some(count) = entry.count { (number(count.0)) } }
             td data-label="Outcome" {
-                (state(entry.outcome))
-                @if !entry.note.is_empty() { div.muted { (text(&entry.note)) } }
+                div {
+                    (state(entry.outcome))
+                    @if !entry.note.is_empty() { div.muted { (text(&entry.note)) } }
+                }
             }
         }
     }

@@ -142,7 +142,7 @@ pub(crate) async fn get(
         PageError::NotFound(format!("No attempt failed so in the last {range}."))
     };
     let view = found.reading.view.as_ref().ok_or_else(none)?;
-    let title = format!("{} of {}", view.group.reason, view.group.kind);
+    let title = format!("{}: {}", view.group.kind, view.group.reason);
     let shown = Shown { title, place: Place::Errors, render: &render };
     Ok(respond_part(&context, &found, view, &shown))
 }

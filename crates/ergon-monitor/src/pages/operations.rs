@@ -94,8 +94,10 @@ fn render_list(context: &Context, view: &OperationsView, is_later: bool, now: Ti
 fn progress(row: &OperationRow) -> Markup {
     let (seen, expected) = (row.seen.0, row.expected.0);
     html! {
-        progress value=(std::cmp::min(seen, expected)) max=(std::cmp::max(expected, 1)) aria-label="Progress" {}
-        " " (number(seen)) " of " (number(expected)) @if !row.expected_is_exact { "+" }
+        span {
+            progress value=(std::cmp::min(seen, expected)) max=(std::cmp::max(expected, 1)) aria-label="Progress" {}
+            " " (number(seen)) " of " (number(expected)) @if !row.expected_is_exact { "+" }
+        }
     }
 }
 

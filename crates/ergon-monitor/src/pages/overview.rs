@@ -46,7 +46,7 @@ fn render(context: &Context, view: &OverviewView, now: Timestamp) -> Markup {
         (part(&view.problems, |found| problems(context, found, now)))
         (part(&view.queues, |queues| summary(context, queues, now)))
         h2 { "What servers did" }
-        (part(&view.activity, |activity| shown(context, activity, &context.visit.links.overview())))
+        (part(&view.activity, |activity| shown(activity, &context.visit.links.overview())))
         h2 { "Recent failures" }
         (part(&view.failures, |failures| html! {
             @if failures.is_empty() {

@@ -91,7 +91,7 @@ fn render(context: &Context, view: &QueueView, now: Timestamp) -> Markup {
         (part(&view.problems, |found| problems(context, found, now)))
         (figures(context, queue, now))
         h2 { "What servers did" }
-        (part(&view.activity, |activity| shown(context, activity, &address)))
+        (part(&view.activity, |activity| shown(activity, &address)))
         (section("Oldest due", State::Pending, &view.pending))
         (section("Running", State::Running, &view.running))
         (section("Newest failed", State::Failed, &view.failed))

@@ -68,14 +68,16 @@ fn line(context: &Context, worker: &WorkerRow, now: Timestamp) -> Markup {
             }
             td data-label="State" { (state(worker.state)) }
             td data-label="Slots" {
-                meter min="0" max=(std::cmp::max(slots, 1)) value=(std::cmp::min(held, slots)) aria-label="Slots that are taken" {}
-                " " (number(held)) "/" (number(slots))
+                div {
+                    meter min="0" max=(std::cmp::max(slots, 1)) value=(std::cmp::min(held, slots)) aria-label="Slots that are taken" {}
+                    " " (number(held)) "/" (number(slots))
+                }
             }
             td data-label="Queues" {
-                @for (place, served) in worker.queues.iter().enumerate() {
+                div { @for (place, served) in worker.queues.iter().enumerate() {
                     @if place > 0 { ", " }
                     (table::queue_link(context, &served.queue)) " × " (served.concurrency)
-                }
+                } }
             }
             td data-label="Version" { (text(&worker.version)) }
             td data-label="Started" { (ago(worker.started_at, now)) }

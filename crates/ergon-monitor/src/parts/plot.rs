@@ -10,7 +10,6 @@ use crate::{
         errors::HourFigure,
         range::Range,
     },
-    visit::Context,
 };
 
 const WIDTH: u64 = 720;
@@ -37,7 +36,7 @@ pub(crate) fn ranges(address: &str, chosen: Range) -> Markup {
 }
 
 /// What servers did: figures, charts and their table. `address` is that of the page, without a range.
-pub(crate) fn shown(_context: &Context, view: &ActivityView, address: &str) -> Markup {
+pub(crate) fn shown(view: &ActivityView, address: &str) -> Markup {
     let total = &view.total;
     html! {
         (ranges(address, view.range))
@@ -132,8 +131,7 @@ fn throughput(view: &ActivityView) -> Markup {
             span class={ "key " (class) } { "■ " (word) } " "
         }
     };
-    let step = span(std::time::Duration::from_secs(view.step_seconds.unsigned_abs()));
-    let title = format!("Attempts that ended in {step}");
+    let title = format!("Attempts that ended within {}", view.range.step_words());
     figure(&title, &brief(largest), &view.points, &keys, &drawing)
 }
 

@@ -73,6 +73,16 @@ impl Range {
         }
     }
 
+    /// The same in words.
+    pub(crate) const fn step_words(self) -> &'static str {
+        match self {
+            Self::Hour => "a minute",
+            Self::SixHours => "5 minutes",
+            Self::Day => "an hour",
+            Self::Week => "4 hours",
+        }
+    }
+
     /// The beginnings of the points up to `now`, the last of which is under way.
     pub(crate) fn starts(self, now: Timestamp) -> Vec<Timestamp> {
         let step = self.step();
