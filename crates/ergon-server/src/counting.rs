@@ -68,9 +68,7 @@ impl Counting {
         collectors.statistics.written(puts);
         collectors.failures.written(puts);
     }
-}
 
-impl Counting {
     /// Counts several events.
     pub(crate) fn count(&self, count: impl FnOnce(&mut Count<'_>)) {
         count(&mut Count { now: self.clock.now(), collectors: &mut self.lock() });

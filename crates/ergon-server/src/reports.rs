@@ -84,14 +84,20 @@ async fn pass_on(shared: &Shared) {
                 break Some(error);
             }
         };
-        match failed {
-            None => backoff.reset(),
-            Some(error) => {
-                backoff.report("record progress", &error);
-                shared.home.reports.put_back(reports);
+        let pause = match failed {
+            None => {
+                backoff.reset();
+                INTERVAL
             }
-        }
-        sleep(INTERVAL).await;
+            Some(error) => {
+                // Before it is counted, so that a streak is told of once.
+                backoff.report("record progress", &error);
+                // Those of earlier chunks are told again, which changes nothing.
+                shared.home.reports.put_back(reports);
+                std::cmp::max(INTERVAL, backoff.next(&*shared.rng))
+            }
+        };
+        sleep(pause).await;
     }
 }
 
